@@ -1,0 +1,1 @@
+//! A node's images: pulled, loaded, verified, unpacked and stacked.

@@ -1,0 +1,1 @@
+//! OCI containers under a shim that outlives the daemon: run, stop, exec, logs.

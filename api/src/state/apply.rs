@@ -1,0 +1,465 @@
+//! Taking a transaction, whole or not at all.
+
+use super::{ApplyError, ErrorKind, Event, Holder, Op, State, Transaction};
+use crate::model::{
+    Meta, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress,
+    TaskId, TaskState, TaskStatus, Timestamp,
+};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+type Outcome = Result<(), ApplyError>;
+
+/// One transaction on its way: what it has changed so far, so that it can be taken back.
+struct Run<'a> {
+    state: &'a mut State,
+    events: Vec<Event>,
+    at: Timestamp,
+    revision: u64,
+}
+
+fn refuse(kind: ErrorKind, message: String) -> Outcome {
+    Err(ApplyError::new(kind, message))
+}
+
+fn missing(what: &str, id: impl std::fmt::Display) -> ApplyError {
+    ApplyError::new(ErrorKind::NotFound, format!("{what} {id} is not there (any more)"))
+}
+
+impl State {
+    /// Applies the transaction at a log index. The events say what changed.
+    ///
+    /// # Errors
+    /// Names the first rule it breaks; the state is then as it was, but for its revision.
+    pub fn apply(&mut self, revision: u64, transaction: Transaction) -> Result<Vec<Event>, ApplyError> {
+        self.revision = revision;
+        let mut run = Run { at: transaction.at, revision, events: Vec::new(), state: self };
+        for op in transaction.ops {
+            if let Err(error) = run.op(op) {
+                let done = std::mem::take(&mut run.events);
+                for event in done.into_iter().rev() {
+                    self.revert(event);
+                }
+                return Err(error);
+            }
+        }
+        Ok(run.events)
+    }
+
+    /// Notes that the log has reached `revision` with an entry that holds no transaction.
+    pub fn pass(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+}
+
+impl Run<'_> {
+    fn op(&mut self, op: Op) -> Outcome {
+        match op {
+            Op::CreateCluster(mut cluster) => {
+                if let Some(there) = &self.state.cluster {
+                    return refuse(ErrorKind::Taken, format!("cluster {} is there already", there.id));
+                }
+                cluster.meta = self.fresh();
+                self.set_cluster(*cluster);
+                Ok(())
+            }
+            Op::UpdateCluster { mut cluster, at_revision } => {
+                let old = self.state.cluster.clone().ok_or_else(|| missing("cluster", cluster.id))?;
+                same_revision("the cluster's settings", old.meta.revision, at_revision)?;
+                cluster.meta = self.touched(old.meta);
+                self.set_cluster(*cluster);
+                Ok(())
+            }
+            Op::CreateNode(mut node) => {
+                if self.state.nodes.contains_key(&node.id) {
+                    return refuse(ErrorKind::Taken, format!("node {} is there already", node.id));
+                }
+                node.meta = self.fresh();
+                self.set_node(*node);
+                Ok(())
+            }
+            Op::UpdateNode { id, spec, at_revision } => {
+                let old = self.node(id)?;
+                same_revision(&format!("node {id}"), old.meta.revision, at_revision)?;
+                self.set_node(Node { spec, meta: self.touched(old.meta), ..(*old).clone() });
+                Ok(())
+            }
+            Op::SetNodeStatus { id, status, description, addr } => {
+                let old = self.node(id)?;
+                // A status is no change of the spec, so it leaves the revision that updates compare.
+                let mut node = Node { status, ..(*old).clone() };
+                if let Some(description) = description {
+                    node.description = description;
+                }
+                if let Some((addr, port)) = addr {
+                    (node.addr, node.port) = (addr, port);
+                }
+                self.set_node(node);
+                Ok(())
+            }
+            Op::RemoveNode(id) => self.remove_node(id),
+            Op::CreateNetwork(network) => self.create_network(*network),
+            Op::RemoveNetwork(id) => self.remove_network(id),
+            Op::CreateService(service) => self.create_service(*service),
+            Op::UpdateService { id, spec, vips, at_revision } => {
+                self.update_service(id, *spec, vips, at_revision)
+            }
+            Op::RemoveService(id) => self.remove_service(id),
+            Op::PutStack(stack) => {
+                let meta = match self.state.stacks.get(&stack.name) {
+                    Some(old) => self.touched(old.meta),
+                    None => self.fresh(),
+                };
+                let name = stack.name.clone();
+                let event = self.state.set_stack(&name, Some(Arc::new(Stack { meta, ..stack })));
+                self.events.push(event);
+                Ok(())
+            }
+            Op::RemoveStack(name) => {
+                if !self.state.stacks.contains_key(&name) {
+                    return Err(missing("stack", name));
+                }
+                let event = self.state.set_stack(&name, None);
+                self.events.push(event);
+                Ok(())
+            }
+            Op::CreateTask(task) => self.create_task(*task),
+            Op::AssignTask { id, node, addresses, ports } => self.assign_task(id, node, addresses, ports),
+            Op::SetTaskDesired { id, desired } => {
+                let old = self.task(id)?;
+                if desired > old.desired {
+                    self.set_task(Task { desired, ..(*old).clone() });
+                }
+                Ok(())
+            }
+            Op::SetTaskStatus { id, status } => {
+                self.set_task_status(id, status);
+                Ok(())
+            }
+            Op::RemoveTask(id) => {
+                let task = self.task(id)?;
+                if task.node.is_some() && !task.status.state.is_ended() {
+                    return refuse(ErrorKind::InUse, format!("task {id} has not ended on its node"));
+                }
+                let event = self.state.set_task(id, None);
+                self.events.push(event);
+                self.drop_template(task.service, task.template_revision);
+                Ok(())
+            }
+        }
+    }
+
+    fn fresh(&self) -> Meta {
+        Meta { created_at: self.at, updated_at: self.at, revision: self.revision }
+    }
+
+    fn touched(&self, old: Meta) -> Meta {
+        Meta { updated_at: self.at, revision: self.revision, ..old }
+    }
+
+    fn set_cluster(&mut self, cluster: crate::model::Cluster) {
+        let new = Some(Arc::new(cluster));
+        let old = std::mem::replace(&mut self.state.cluster, new.clone());
+        self.events.push(Event::Cluster(old, new));
+    }
+
+    fn set_node(&mut self, node: Node) {
+        let event = self.state.set_node(node.id, Some(Arc::new(node)));
+        self.events.push(event);
+    }
+
+    fn set_task(&mut self, mut task: Task) {
+        task.meta = self.touched(task.meta);
+        let event = self.state.set_task(task.id, Some(Arc::new(task)));
+        self.events.push(event);
+    }
+
+    fn node(&self, id: NodeId) -> Result<Arc<Node>, ApplyError> {
+        self.state.nodes.get(&id).cloned().ok_or_else(|| missing("node", id))
+    }
+
+    fn task(&self, id: TaskId) -> Result<Arc<Task>, ApplyError> {
+        self.state.tasks.get(&id).cloned().ok_or_else(|| missing("task", id))
+    }
+
+    fn service(&self, id: ServiceId) -> Result<Arc<Service>, ApplyError> {
+        self.state.services.get(&id).cloned().ok_or_else(|| missing("service", id))
+    }
+
+    fn remove_node(&mut self, id: NodeId) -> Outcome {
+        self.node(id)?;
+        let tasks: Vec<_> =
+            self.state.tasks_of_node(id).filter(|t| !t.status.state.is_ended()).cloned().collect();
+        for task in tasks {
+            let status = TaskStatus {
+                state: TaskState::Orphaned,
+                at: self.at,
+                message: "its node was removed from the cluster".into(),
+                ..task.status.clone()
+            };
+            self.set_task(Task { status, ..(*task).clone() });
+        }
+        let event = self.state.set_node(id, None);
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn create_network(&mut self, mut network: crate::model::Network) -> Outcome {
+        let name = &network.spec.name;
+        if self.state.networks.contains_key(&network.id) || self.state.network_by_name(name).is_some() {
+            return refuse(ErrorKind::Taken, format!("network {name} is there already"));
+        }
+        if network.vni == 0 || network.vni >= 1 << 24 {
+            return refuse(ErrorKind::Invalid, format!("network {name}: {} is no VNI", network.vni));
+        }
+        if let Some(other) = self.state.vni_holder(network.vni) {
+            return refuse(ErrorKind::Conflict, format!("VNI {} is held by network {other}", network.vni));
+        }
+        let overlap =
+            self.state.networks.values().find(|other| {
+                other.subnet.contains(&network.subnet) || network.subnet.contains(&other.subnet)
+            });
+        if let Some(other) = overlap {
+            return refuse(
+                ErrorKind::Taken,
+                format!(
+                    "network {name}: {} overlaps {} of network {}",
+                    network.subnet, other.subnet, other.spec.name
+                ),
+            );
+        }
+        network.meta = self.fresh();
+        let event = self.state.set_network(network.id, Some(Arc::new(network)));
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn remove_network(&mut self, id: NetworkId) -> Outcome {
+        let network = self.state.networks.get(&id).cloned().ok_or_else(|| missing("network", id))?;
+        let users: Vec<_> = self
+            .state
+            .services
+            .values()
+            .filter(|s| s.spec.template.networks.iter().any(|n| n.network == id))
+            .map(|s| s.spec.name.as_str())
+            .collect();
+        if !users.is_empty() {
+            return refuse(
+                ErrorKind::InUse,
+                format!("network {} is used by {}; remove these first", network.spec.name, users.join(", ")),
+            );
+        }
+        if let Some(held) = self.state.addresses(id) {
+            return refuse(
+                ErrorKind::InUse,
+                format!(
+                    "network {} is still left by {} task(s) that are ending; try again in a moment",
+                    network.spec.name,
+                    held.len()
+                ),
+            );
+        }
+        let event = self.state.set_network(id, None);
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn create_service(&mut self, mut service: Service) -> Outcome {
+        let name = &service.spec.name;
+        if self.state.services.contains_key(&service.id) || self.state.service_by_name(name).is_some() {
+            return refuse(ErrorKind::Taken, format!("service {name} is there already"));
+        }
+        self.check_networks(&service.spec)?;
+        self.check_vips(service.id, &service.vips)?;
+        service.meta = self.fresh();
+        service.template_revision = self.revision;
+        self.put_template(service.id, &service.spec);
+        let event = self.state.set_service(service.id, Some(Arc::new(service)));
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn update_service(
+        &mut self,
+        id: ServiceId,
+        spec: ServiceSpec,
+        vips: BTreeMap<NetworkId, Ipv4Addr>,
+        at_revision: u64,
+    ) -> Outcome {
+        let old = self.service(id)?;
+        same_revision(&format!("service {}", old.spec.name), old.meta.revision, at_revision)?;
+        if spec.name != old.spec.name {
+            return refuse(ErrorKind::Invalid, format!("service {} can't be renamed", old.spec.name));
+        }
+        self.check_networks(&spec)?;
+        self.check_vips(id, &vips)?;
+        // Published ports are the template's matter too: a running task can't change them.
+        let changed = spec.template != old.spec.template || spec.ports != old.spec.ports;
+        let template_revision = if changed { self.revision } else { old.template_revision };
+        if changed {
+            self.put_template(id, &spec);
+        }
+        let new = Service { id, meta: self.touched(old.meta), spec, template_revision, vips };
+        let event = self.state.set_service(id, Some(Arc::new(new)));
+        self.events.push(event);
+        if changed {
+            self.drop_template(id, old.template_revision);
+        }
+        Ok(())
+    }
+
+    fn remove_service(&mut self, id: ServiceId) -> Outcome {
+        let service = self.service(id)?;
+        let tasks: Vec<_> = self.state.tasks_of_service(id).cloned().collect();
+        let event = self.state.set_service(id, None);
+        self.events.push(event);
+        for task in tasks {
+            self.set_task(Task { desired: TaskState::Remove, ..(*task).clone() });
+        }
+        self.drop_template(id, service.template_revision);
+        Ok(())
+    }
+
+    fn put_template(&mut self, service: ServiceId, spec: &ServiceSpec) {
+        let template = Some(Arc::new(spec.template.clone()));
+        let event = self.state.set_template((service, self.revision), template);
+        self.events.push(event);
+    }
+
+    /// Forgets a version of a template once it is neither current nor run by a task.
+    fn drop_template(&mut self, service: ServiceId, revision: u64) {
+        let current = self.state.services.get(&service).is_some_and(|s| s.template_revision == revision);
+        let key = (service, revision);
+        if !current && !self.state.indexes.template_users.contains_key(&key) {
+            let event = self.state.set_template(key, None);
+            self.events.push(event);
+        }
+    }
+
+    fn check_networks(&self, spec: &ServiceSpec) -> Outcome {
+        for attachment in &spec.template.networks {
+            if !self.state.networks.contains_key(&attachment.network) {
+                return Err(missing("network", attachment.network));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_vips(&self, service: ServiceId, vips: &BTreeMap<NetworkId, Ipv4Addr>) -> Outcome {
+        for (network, addr) in vips {
+            self.check_address(*network, *addr, Holder::Service(service))?;
+        }
+        Ok(())
+    }
+
+    fn check_address(&self, network: NetworkId, addr: Ipv4Addr, wanted_by: Holder) -> Outcome {
+        let object = self.state.networks.get(&network).ok_or_else(|| missing("network", network))?;
+        if !object.subnet.contains(&addr) {
+            let name = &object.spec.name;
+            return refuse(
+                ErrorKind::Invalid,
+                format!("{addr} is not in {} of network {name}", object.subnet),
+            );
+        }
+        match self.state.addresses(network).and_then(|held| held.get(&addr)) {
+            Some(holder) if *holder != wanted_by => refuse(
+                ErrorKind::Conflict,
+                format!("{addr} of network {} is held by {holder:?}", object.spec.name),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_place(
+        &self,
+        id: TaskId,
+        node: NodeId,
+        addresses: &[TaskAddress],
+        ports: &[PublishedPort],
+    ) -> Outcome {
+        self.node(node)?;
+        for wanted in addresses {
+            self.check_address(wanted.network, wanted.addr, Holder::Task(id))?;
+        }
+        for port in ports {
+            if let Some(holder) = self.state.port_holder(node, port.protocol, port.published)
+                && holder != id
+            {
+                let (number, protocol) = (port.published, port.protocol.as_str());
+                return refuse(
+                    ErrorKind::Conflict,
+                    format!("port {number}/{protocol} of node {node} is held by task {holder}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn create_task(&mut self, mut task: Task) -> Outcome {
+        if self.state.tasks.contains_key(&task.id) {
+            return refuse(ErrorKind::Taken, format!("task {} is there already", task.id));
+        }
+        self.service(task.service)?;
+        if !self.state.templates.contains_key(&(task.service, task.template_revision)) {
+            return refuse(
+                ErrorKind::Conflict,
+                format!("service {} has no version {}", task.service_name, task.template_revision),
+            );
+        }
+        match task.node {
+            Some(node) => self.check_place(task.id, node, &task.addresses, &task.ports)?,
+            None if task.addresses.is_empty() && task.ports.is_empty() => {}
+            None => {
+                return refuse(
+                    ErrorKind::Invalid,
+                    format!("task {} has no node, so it can hold no address and no port", task.id),
+                );
+            }
+        }
+        task.meta = self.fresh();
+        let event = self.state.set_task(task.id, Some(Arc::new(task)));
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn assign_task(
+        &mut self,
+        id: TaskId,
+        node: NodeId,
+        addresses: Vec<TaskAddress>,
+        ports: Vec<PublishedPort>,
+    ) -> Outcome {
+        let old = self.task(id)?;
+        if old.node.is_some() || old.status.state > TaskState::Pending {
+            return refuse(ErrorKind::Conflict, format!("task {id} has a node already or has ended"));
+        }
+        self.check_place(id, node, &addresses, &ports)?;
+        let status = TaskStatus { state: TaskState::Assigned, at: self.at, ..TaskStatus::default() };
+        self.set_task(Task { node: Some(node), addresses, ports, status, ..(*old).clone() });
+        Ok(())
+    }
+
+    fn set_task_status(&mut self, id: TaskId, status: TaskStatus) {
+        let Some(old) = self.state.tasks.get(&id).cloned() else { return };
+        let same_state = status.state == old.status.state;
+        // Within a state only its words may change, and an ended task says nothing more.
+        if status.state < old.status.state
+            || old.status.state.is_ended()
+            || (same_state && status == old.status)
+        {
+            return;
+        }
+        self.set_task(Task { status, ..(*old).clone() });
+    }
+}
+
+fn same_revision(what: &str, now: u64, read_at: u64) -> Outcome {
+    if now == read_at {
+        return Ok(());
+    }
+    refuse(
+        ErrorKind::Conflict,
+        format!("{what} has changed since it was read (revision {read_at}, now {now})"),
+    )
+}

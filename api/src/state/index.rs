@@ -1,0 +1,166 @@
+//! The tables' setters, which keep the indexes true.
+
+use super::{Event, State, replace};
+use crate::model::{
+    Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId, TaskTemplate,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// Who holds an address of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A task that has not ended.
+    Task(TaskId),
+    /// A service, as its virtual address.
+    Service(ServiceId),
+}
+
+/// Everything that can be found otherwise than by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Indexes {
+    pub network_names: BTreeMap<String, NetworkId>,
+    pub vnis: BTreeMap<u32, NetworkId>,
+    pub service_names: BTreeMap<String, ServiceId>,
+    /// By network, so that a free one is found without passing over the others'.
+    pub addresses: BTreeMap<NetworkId, BTreeMap<Ipv4Addr, Holder>>,
+    pub ports: BTreeMap<(NodeId, Protocol, u16), TaskId>,
+    pub tasks_by_service: BTreeMap<ServiceId, BTreeSet<TaskId>>,
+    pub tasks_by_node: BTreeMap<NodeId, BTreeSet<TaskId>>,
+    /// Tasks of each version of a template.
+    pub template_users: BTreeMap<(ServiceId, u64), u64>,
+}
+
+fn unlink<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: &V) {
+    if let Some(set) = map.get_mut(&key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(&key);
+        }
+    }
+}
+
+impl Indexes {
+    fn hold(&mut self, network: NetworkId, addr: Ipv4Addr, holder: Holder) {
+        self.addresses.entry(network).or_default().insert(addr, holder);
+    }
+
+    fn free(&mut self, network: NetworkId, addr: Ipv4Addr) {
+        if let Some(held) = self.addresses.get_mut(&network) {
+            held.remove(&addr);
+            if held.is_empty() {
+                self.addresses.remove(&network);
+            }
+        }
+    }
+
+    fn add_task(&mut self, task: &Task) {
+        self.tasks_by_service.entry(task.service).or_default().insert(task.id);
+        *self.template_users.entry((task.service, task.template_revision)).or_default() += 1;
+        if let Some(node) = task.node {
+            self.tasks_by_node.entry(node).or_default().insert(task.id);
+        }
+        if !task.status.state.is_ended() {
+            for held in &task.addresses {
+                self.hold(held.network, held.addr, Holder::Task(task.id));
+            }
+            for (node, port) in task.node.iter().flat_map(|n| task.ports.iter().map(move |p| (*n, p))) {
+                self.ports.insert((node, port.protocol, port.published), task.id);
+            }
+        }
+    }
+
+    fn remove_task(&mut self, task: &Task) {
+        unlink(&mut self.tasks_by_service, task.service, &task.id);
+        let version = (task.service, task.template_revision);
+        if let Some(users) = self.template_users.get_mut(&version) {
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                self.template_users.remove(&version);
+            }
+        }
+        if let Some(node) = task.node {
+            unlink(&mut self.tasks_by_node, node, &task.id);
+        }
+        if !task.status.state.is_ended() {
+            for held in &task.addresses {
+                self.free(held.network, held.addr);
+            }
+            for (node, port) in task.node.iter().flat_map(|n| task.ports.iter().map(move |p| (*n, p))) {
+                self.ports.remove(&(node, port.protocol, port.published));
+            }
+        }
+    }
+}
+
+impl State {
+    pub(super) fn set_node(&mut self, id: NodeId, new: Option<Arc<Node>>) -> Event {
+        let old = replace(&mut self.nodes, id, new.clone());
+        Event::Node(id, old, new)
+    }
+
+    pub(super) fn set_network(&mut self, id: NetworkId, new: Option<Arc<Network>>) -> Event {
+        let old = replace(&mut self.networks, id, new.clone());
+        if let Some(old) = &old {
+            self.indexes.network_names.remove(&old.spec.name);
+            self.indexes.vnis.remove(&old.vni);
+        }
+        if let Some(new) = &new {
+            self.indexes.network_names.insert(new.spec.name.clone(), id);
+            self.indexes.vnis.insert(new.vni, id);
+        }
+        Event::Network(id, old, new)
+    }
+
+    pub(super) fn set_service(&mut self, id: ServiceId, new: Option<Arc<Service>>) -> Event {
+        let old = replace(&mut self.services, id, new.clone());
+        if let Some(old) = &old {
+            self.indexes.service_names.remove(&old.spec.name);
+            for (network, addr) in &old.vips {
+                self.indexes.free(*network, *addr);
+            }
+        }
+        if let Some(new) = &new {
+            self.indexes.service_names.insert(new.spec.name.clone(), id);
+            for (network, addr) in &new.vips {
+                self.indexes.hold(*network, *addr, Holder::Service(id));
+            }
+        }
+        Event::Service(id, old, new)
+    }
+
+    pub(super) fn set_stack(&mut self, name: &str, new: Option<Arc<Stack>>) -> Event {
+        let old = replace(&mut self.stacks, name.to_owned(), new.clone());
+        Event::Stack(name.to_owned(), old, new)
+    }
+
+    pub(super) fn set_task(&mut self, id: TaskId, new: Option<Arc<Task>>) -> Event {
+        let old = replace(&mut self.tasks, id, new.clone());
+        if let Some(old) = &old {
+            self.indexes.remove_task(old);
+        }
+        if let Some(new) = &new {
+            self.indexes.add_task(new);
+        }
+        Event::Task(id, old, new)
+    }
+
+    pub(super) fn set_template(&mut self, key: (ServiceId, u64), new: Option<Arc<TaskTemplate>>) -> Event {
+        let old = replace(&mut self.templates, key, new.clone());
+        Event::Template(key, old, new)
+    }
+
+    /// Takes an event back: the object is again what it was before.
+    pub(super) fn revert(&mut self, event: Event) {
+        match event {
+            Event::Cluster(old, _) => self.cluster = old,
+            Event::Node(id, old, _) => drop(self.set_node(id, old)),
+            Event::Network(id, old, _) => drop(self.set_network(id, old)),
+            Event::Service(id, old, _) => drop(self.set_service(id, old)),
+            Event::Stack(name, old, _) => drop(self.set_stack(&name, old)),
+            Event::Task(id, old, _) => drop(self.set_task(id, old)),
+            Event::Template(key, old, _) => drop(self.set_template(key, old)),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Reading the state.
+
+use super::{Holder, State};
+use crate::model::{
+    Cluster, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId,
+    TaskTemplate,
+};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// What a name, an id or the beginning of an id led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// One object.
+    Found(T),
+    /// None.
+    Missing,
+    /// Several begin so: how many.
+    Ambiguous(usize),
+}
+
+impl State {
+    /// Log index of the last transaction applied.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The cluster; absent before `init`.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// Nodes, by id.
+    #[must_use]
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Arc<Node>> {
+        &self.nodes
+    }
+
+    /// Networks, by id.
+    #[must_use]
+    pub fn networks(&self) -> &BTreeMap<NetworkId, Arc<Network>> {
+        &self.networks
+    }
+
+    /// Services, by id.
+    #[must_use]
+    pub fn services(&self) -> &BTreeMap<ServiceId, Arc<Service>> {
+        &self.services
+    }
+
+    /// Stacks, by name.
+    #[must_use]
+    pub fn stacks(&self) -> &BTreeMap<String, Arc<Stack>> {
+        &self.stacks
+    }
+
+    /// Tasks, by id.
+    #[must_use]
+    pub fn tasks(&self) -> &BTreeMap<TaskId, Arc<Task>> {
+        &self.tasks
+    }
+
+    /// The template that a task runs.
+    #[must_use]
+    pub fn template(&self, task: &Task) -> Option<&Arc<TaskTemplate>> {
+        self.templates.get(&(task.service, task.template_revision))
+    }
+
+    /// A service's tasks, ended ones too.
+    pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.tasks_by_service.get(&service).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The tasks on a node, ended ones too.
+    pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.tasks_by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The addresses of a network that somebody holds.
+    #[must_use]
+    pub fn addresses(&self, network: NetworkId) -> Option<&BTreeMap<Ipv4Addr, Holder>> {
+        self.indexes.addresses.get(&network)
+    }
+
+    /// Who holds a published port of a node.
+    #[must_use]
+    pub fn port_holder(&self, node: NodeId, protocol: Protocol, published: u16) -> Option<TaskId> {
+        self.indexes.ports.get(&(node, protocol, published)).copied()
+    }
+
+    /// Who holds a VNI.
+    #[must_use]
+    pub fn vni_holder(&self, vni: u32) -> Option<NetworkId> {
+        self.indexes.vnis.get(&vni).copied()
+    }
+
+    /// A service by its full name.
+    #[must_use]
+    pub fn service_by_name(&self, name: &str) -> Option<&Arc<Service>> {
+        self.indexes.service_names.get(name).and_then(|id| self.services.get(id))
+    }
+
+    /// A network by its full name.
+    #[must_use]
+    pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
+        self.indexes.network_names.get(name).and_then(|id| self.networks.get(id))
+    }
+
+    /// A service by name, id, or the beginning of its id.
+    #[must_use]
+    pub fn find_service(&self, text: &str) -> Lookup<Arc<Service>> {
+        match self.service_by_name(text) {
+            Some(service) => Lookup::Found(service.clone()),
+            None => by_prefix(&self.services, text),
+        }
+    }
+
+    /// A network by name, id, or the beginning of its id.
+    #[must_use]
+    pub fn find_network(&self, text: &str) -> Lookup<Arc<Network>> {
+        match self.network_by_name(text) {
+            Some(network) => Lookup::Found(network.clone()),
+            None => by_prefix(&self.networks, text),
+        }
+    }
+
+    /// A node by hostname, id, or the beginning of its id.
+    #[must_use]
+    pub fn find_node(&self, text: &str) -> Lookup<Arc<Node>> {
+        let mut named = self.nodes.values().filter(|n| n.description.hostname == text);
+        match (named.next(), named.count()) {
+            (Some(node), 0) => Lookup::Found(node.clone()),
+            (Some(_), more) => Lookup::Ambiguous(more + 1),
+            (None, _) => by_prefix(&self.nodes, text),
+        }
+    }
+
+    /// A task by name (`shop_redis.1`: the newest of the slot, running ones first), id, or the beginning
+    /// of its id.
+    #[must_use]
+    pub fn find_task(&self, text: &str) -> Lookup<Arc<Task>> {
+        let named = text.rsplit_once('.').and_then(|(name, slot)| {
+            let service = self.service_by_name(name)?;
+            let slot: u32 = slot.parse().ok()?;
+            self.tasks_of_service(service.id)
+                .filter(|t| t.slot == slot)
+                .max_by_key(|t| (!t.status.state.is_ended(), t.meta.created_at, t.id))
+        });
+        match named {
+            Some(task) => Lookup::Found(task.clone()),
+            None => by_prefix(&self.tasks, text),
+        }
+    }
+}
+
+fn by_prefix<K: Ord + Display, V: Clone>(table: &BTreeMap<K, V>, text: &str) -> Lookup<V> {
+    if text.is_empty() {
+        return Lookup::Missing;
+    }
+    let mut found = table.iter().filter(|(id, _)| id.to_string().starts_with(text)).map(|(_, v)| v);
+    match (found.next(), found.count()) {
+        (Some(one), 0) => Lookup::Found(one.clone()),
+        (Some(_), more) => Lookup::Ambiguous(more + 1),
+        (None, _) => Lookup::Missing,
+    }
+}

@@ -1,0 +1,1 @@
+//! The replicated store: openraft on sled, snapshots in files.

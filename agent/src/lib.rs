@@ -1,1 +1,295 @@
 //! What runs on every node: assignments in, containers and networks made so, statuses out.
+//!
+//! ```text
+//! managers ── session ──► assignments ──► disk
+//!     ▲                        │ ├──► overlay (names, forwarding, virtual addresses)
+//!     └── status book ◄── drivers (one a task) ──► images, volumes, runtime
+//! ```
+//!
+//! Invariants: stopping or restarting the daemon touches no running container and no packet path; what runs
+//! here is wanted by an assignment on this node's disk; a lost manager stops nothing.
+
+mod assignments;
+mod container;
+mod disk;
+mod netview;
+mod rpc;
+mod session;
+mod status;
+mod supervisor;
+mod volume;
+
+pub use disk::{Disk, DiskError};
+pub use rpc::AgentService;
+pub use session::{Connect, MakeHello};
+
+use assignments::Desired;
+use overlay::Overlay;
+use runtime::Runtime;
+use session::Session;
+use status::StatusBook;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::{Supervisor, Tools};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use volume::Volumes;
+
+/// Milliseconds between a container's stop signal and its kill, as docker's default is.
+const STOP_GRACE_MS: u64 = 10_000;
+/// How often finished drivers and changed networks on disk are looked after.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How often the folders of ended tasks are looked through.
+const SWEEP: Duration = Duration::from_secs(600);
+/// Assignments on their way from the session.
+const QUEUE: usize = 16;
+
+/// What an agent is given.
+pub struct Config {
+    /// `<state>`: containers, volumes and assignments go below it.
+    pub state_dir: PathBuf,
+    /// Runs containers.
+    pub runtime: Runtime,
+    /// This node's images.
+    pub images: images::Store,
+    /// This node's networks.
+    pub overlay: Overlay,
+    /// This node's name, shown with its logs.
+    pub hostname: String,
+    /// How managers are reached.
+    pub connect: Connect,
+    /// What this node says of itself.
+    pub hello: MakeHello,
+    /// Managers to try when none is kept on disk.
+    pub managers: Vec<String>,
+}
+
+/// A running agent.
+pub struct Agent {
+    tools: Arc<Tools>,
+    hostname: String,
+    manager: watch::Receiver<Option<String>>,
+    managers: watch::Receiver<Vec<String>>,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    core: JoinHandle<()>,
+    session: JoinHandle<()>,
+}
+
+enum Command {
+    RemoveAll(oneshot::Sender<Vec<String>>),
+}
+
+impl Agent {
+    /// Takes over what an earlier daemon left, then follows the managers.
+    ///
+    /// # Errors
+    /// When its folders can't be used.
+    pub async fn start(config: Config) -> Result<Self, DiskError> {
+        let disk = Disk::open(config.state_dir.join("agent"))?;
+        let desired = disk.load()?;
+        let book = Arc::new(StatusBook::default());
+        let tools = Arc::new(Tools {
+            runtime: config.runtime,
+            images: config.images,
+            overlay: config.overlay,
+            volumes: Volumes::new(config.state_dir.join("volumes")),
+            book: book.clone(),
+            pulls: Default::default(),
+            containers: config.state_dir.join("containers"),
+            stop_grace_ms: STOP_GRACE_MS,
+        });
+        show_networks(&tools.overlay, &desired);
+        let mut supervisor = Supervisor::new(tools.clone());
+        supervisor.recover(&desired).await;
+        // From here on what carries our names and is nobody's may be removed.
+        tools.overlay.ready();
+
+        let mut known = disk.managers();
+        known.extend(config.managers.into_iter().filter(|addr| !known.contains(addr)).collect::<Vec<_>>());
+        let (manager_tx, manager) = watch::channel(None);
+        let (managers_tx, managers) = watch::channel(known);
+        let (assignments_tx, assignments) = mpsc::channel(QUEUE);
+        let (commands, commands_rx) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let session = Session {
+            connect: config.connect,
+            hello: config.hello,
+            disk: disk.clone(),
+            book,
+            assignments: assignments_tx,
+            manager: manager_tx,
+            managers: managers_tx,
+        };
+        let core = Core { tools: tools.clone(), disk, desired, supervisor, dirty: false };
+        Ok(Self {
+            tools,
+            hostname: config.hostname,
+            manager,
+            managers,
+            commands,
+            session: tokio::spawn(session.run(stop.clone())),
+            core: tokio::spawn(core.run(assignments, commands_rx, stop.clone())),
+            stop,
+        })
+    }
+
+    /// The manager it has a session with.
+    #[must_use]
+    pub fn manager(&self) -> Option<String> {
+        self.manager.borrow().clone()
+    }
+
+    /// Follows the manager it has a session with.
+    #[must_use]
+    pub fn watch_manager(&self) -> watch::Receiver<Option<String>> {
+        self.manager.clone()
+    }
+
+    /// The managers it knows (`host:port`), the one it has a session with first.
+    #[must_use]
+    pub fn managers(&self) -> Vec<String> {
+        let mut managers = self.managers.borrow().clone();
+        if let Some(current) = self.manager() {
+            managers.retain(|other| *other != current);
+            managers.insert(0, current);
+        }
+        managers
+    }
+
+    /// Follows the managers it knows.
+    #[must_use]
+    pub fn watch_managers(&self) -> watch::Receiver<Vec<String>> {
+        self.managers.clone()
+    }
+
+    /// The images that its tasks use.
+    #[must_use]
+    pub fn images_in_use(&self) -> Vec<images::ImageId> {
+        supervisor::images_in_use(&self.tools)
+    }
+
+    /// Logs and exec, for the managers.
+    #[must_use]
+    pub fn service(&self) -> AgentService {
+        AgentService::new(self.tools.clone(), self.hostname.clone())
+    }
+
+    /// Stops following; containers and networks stay as they are.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        for join in [self.session, self.core] {
+            if let Err(error) = join.await {
+                tracing::error!(%error, "a part of the agent failed");
+            }
+        }
+        self.tools.overlay.shutdown().await;
+    }
+
+    /// Removes every container, network and assignment: this node leaves its cluster. Says what could not
+    /// be removed.
+    pub async fn leave(self) -> Vec<String> {
+        let (tx, rx) = oneshot::channel();
+        let mut problems = Vec::new();
+        if self.commands.send(Command::RemoveAll(tx)).await.is_ok() {
+            problems.extend(rx.await.unwrap_or_else(|_| vec!["the agent ended before all was removed".into()]));
+        }
+        self.stop.cancel();
+        for join in [self.session, self.core] {
+            if let Err(error) = join.await {
+                problems.push(error.to_string());
+            }
+        }
+        if let Err(error) = self.tools.overlay.purge().await {
+            problems.push(error.to_string());
+        }
+        problems
+    }
+}
+
+/// The owner of the assignments.
+struct Core {
+    tools: Arc<Tools>,
+    disk: Disk,
+    desired: Desired,
+    supervisor: Supervisor,
+    /// Networks have changed since the assignments were last kept.
+    dirty: bool,
+}
+
+impl Core {
+    async fn run(
+        mut self,
+        mut assignments: mpsc::Receiver<api::proto::Assignments>,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
+        let mut housekeeping = interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(message) = assignments.recv() => self.take(message).await,
+                Some(Command::RemoveAll(done)) = commands.recv() => {
+                    let problems = self.supervisor.remove_all().await;
+                    // The receiver may have been given up on.
+                    let _ = done.send(problems);
+                    return;
+                }
+                _ = housekeeping.tick() => self.keep_house().await,
+                _ = sweep.tick() => {
+                    let desired = &self.desired;
+                    supervisor::sweep(&self.tools, |task| desired.tasks.contains_key(&supervisor::wire_id(task))).await;
+                }
+                () = stop.cancelled() => break,
+            }
+        }
+        self.keep();
+        self.supervisor.shutdown().await;
+    }
+
+    async fn take(&mut self, message: api::proto::Assignments) {
+        let touched = self.desired.apply(message);
+        if touched.networks {
+            // Before the tasks: one that starts finds its networks and its peers' names.
+            show_networks(&self.tools.overlay, &self.desired);
+            self.dirty = true;
+        }
+        if touched.tasks {
+            // Before they are acted on: a container that runs is in an assignment on disk.
+            self.keep();
+            self.supervisor.reconcile(&self.desired).await;
+        }
+    }
+
+    fn keep(&mut self) {
+        match self.disk.save(&self.desired) {
+            Ok(()) => self.dirty = false,
+            Err(error) => {
+                self.dirty = true;
+                tracing::error!(%error, "can't keep the assignments; a restart now would forget tasks");
+            }
+        }
+    }
+
+    async fn keep_house(&mut self) {
+        if self.dirty {
+            self.keep();
+        }
+        if self.supervisor.has_finished() {
+            self.supervisor.reconcile(&self.desired).await;
+        }
+    }
+}
+
+fn show_networks(overlay: &Overlay, desired: &Desired) {
+    let (view, problems) = netview::view(desired);
+    for problem in problems {
+        tracing::error!(%problem, "a network can't be made as the managers want it");
+    }
+    overlay.set_view(view);
+}

@@ -1,2 +1,53 @@
-//! The node daemon.
-fn main() {}
+//! `clusterd`: the node daemon. Composes the agent and, on managers, the manager; owns the listeners, the
+//! local socket, and this machine's membership.
+
+mod address;
+mod checks;
+mod cli;
+mod daemon;
+mod dial;
+mod identity;
+mod join;
+mod listen;
+mod member;
+mod node;
+mod places;
+
+use anyhow::Context;
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    // Before anything else, and before there is a second thread: a container's own process.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "shim") {
+        return std::process::ExitCode::from(u8::try_from(runtime::shim_main(args)).unwrap_or(1));
+    }
+    let cli = cli::Cli::parse();
+    init_logs(&cli);
+    match run(cli) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clusterd: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> anyhow::Result<()> {
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_name("clusterd")
+        .build()
+        .context("can't start the async runtime")?;
+    tokio.block_on(node::run(cli))
+}
+
+fn init_logs(cli: &cli::Cli) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
+        eprintln!("clusterd: --log {:?}: {error}; using info", cli.log);
+        EnvFilter::new("info")
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,165 @@
+//! What an agent keeps on disk: its assignments, and the managers it may ask.
+//!
+//! Files are replaced whole: written beside, synced, renamed, the folder synced.
+
+use crate::assignments::Desired;
+use api::proto::Assignments;
+use prost::Message;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The format of `assignments`; the first byte of the file.
+const FORMAT: u8 = 1;
+
+/// A folder that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The system refused.
+    #[error("can't {action} {path}: {source}")]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        source: io::Error,
+    },
+    /// A newer clusterd wrote it.
+    #[error("{path} has format {found}, this clusterd reads {FORMAT}; upgrade clusterd, or remove the file to fetch the assignments anew")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
+}
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    dir: PathBuf,
+}
+
+impl Disk {
+    /// Opens the folder, making it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open(dir: PathBuf) -> Result<Self, DiskError> {
+        fs::create_dir_all(&dir).map_err(|source| DiskError::Io { action: "make", path: dir.clone(), source })?;
+        Ok(Self { dir })
+    }
+
+    fn assignments(&self) -> PathBuf {
+        self.dir.join("assignments")
+    }
+
+    /// What was kept last. A file that can't be read back is told and taken as none: the managers send
+    /// everything anew.
+    ///
+    /// # Errors
+    /// When a newer clusterd wrote it, or it can't be read.
+    pub fn load(&self) -> Result<Desired, DiskError> {
+        let path = self.assignments();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Desired::default()),
+            Err(source) => return Err(DiskError::Io { action: "read", path, source }),
+        };
+        let mut desired = Desired::default();
+        match bytes.split_first() {
+            Some((&FORMAT, body)) => match Assignments::decode(body) {
+                Ok(message) => drop(desired.apply(message)),
+                Err(error) => tracing::error!(path = %path.display(), %error, "the kept assignments are damaged; asking the managers anew"),
+            },
+            Some((&found, _)) => return Err(DiskError::Format { path, found }),
+            None => {}
+        }
+        Ok(desired)
+    }
+
+    /// Keeps the assignments.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, desired: &Desired) -> Result<(), DiskError> {
+        let mut bytes = vec![FORMAT];
+        // Encoding into a Vec cannot run out of room.
+        let _ = desired.to_message().encode(&mut bytes);
+        replace(&self.assignments(), &bytes)
+    }
+
+    /// The managers it was last told of.
+    #[must_use]
+    pub fn managers(&self) -> Vec<String> {
+        fs::read_to_string(self.dir.join("managers")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// Keeps the managers.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save_managers(&self, managers: &[String]) -> Result<(), DiskError> {
+        replace(&self.dir.join("managers"), managers.join("\n").as_bytes())
+    }
+}
+
+/// Replaces a file whole and durably.
+///
+/// # Errors
+/// When the disk refuses; the old file is then as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let fresh = path.with_extension("new");
+    let fail = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| DiskError::Io { action, path, source }
+    };
+    let written = (|| {
+        let mut file = File::create(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_data()
+    })();
+    if let Err(source) = written {
+        // The half file is worth nothing, and a full disk wants its room back.
+        let _ = fs::remove_file(&fresh);
+        return Err(DiskError::Io { action: "write", path: fresh, source });
+    }
+    fs::rename(&fresh, path).map_err(fail("replace", path))?;
+    if let Some(dir) = path.parent() {
+        File::open(dir).and_then(|d| d.sync_all()).map_err(fail("sync", dir))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().join("agent")).unwrap();
+        assert_eq!(disk.load().unwrap(), Desired::default());
+        let desired = Desired { revision: 9, ..Desired::default() };
+        disk.save(&desired).unwrap();
+        assert_eq!(disk.load().unwrap(), desired);
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_end_and_a_newer_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        fs::write(disk.assignments(), [FORMAT, 0xff, 0xff]).unwrap();
+        assert_eq!(disk.load().unwrap(), Desired::default());
+        fs::write(disk.assignments(), [FORMAT + 1]).unwrap();
+        assert!(disk.load().unwrap_err().to_string().contains("upgrade clusterd"));
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file() {
+        let error = replace(Path::new("/dev/full"), b"x").unwrap_err();
+        assert!(error.to_string().contains("can't"), "{error}");
+    }
+}

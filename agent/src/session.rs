@@ -1,0 +1,219 @@
+//! The agent's session with the leader: assignments in, heartbeats and statuses out.
+//!
+//! One task owns it and tries for ever: the leader it was told of, then every manager it knows. While no
+//! manager answers, everything on the node runs on.
+
+use crate::disk::Disk;
+use crate::status::StatusBook;
+use api::convert;
+use api::proto::agent_message::Message as ToManager;
+use api::proto::dispatch_client::DispatchClient;
+use api::proto::manager_message::Message as FromManager;
+use api::proto::{AgentMessage, Assignments, Heartbeat, Hello, SetTaskStatus, StatusBatch};
+use futures_util::future::BoxFuture;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// Makes a channel to a manager (`host:port`), with this node's certificate.
+pub type Connect = Arc<dyn Fn(String) -> BoxFuture<'static, anyhow::Result<Channel>> + Send + Sync>;
+
+/// Makes the first message of a session: what this node is, now.
+pub type MakeHello = Arc<dyn Fn() -> Hello + Send + Sync>;
+
+/// Messages on their way to the manager.
+const QUEUE: usize = 64;
+/// Statuses in one message.
+const BATCH: usize = 1_000;
+/// How long statuses are gathered.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long opening a session may take.
+const OPEN_BOUND: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Largest message taken from a manager, bytes: the assignments of a large network.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// What the session needs.
+pub struct Session {
+    /// How managers are reached.
+    pub connect: Connect,
+    /// What this node says of itself.
+    pub hello: MakeHello,
+    /// Where the managers are kept.
+    pub disk: Disk,
+    /// What is to be told.
+    pub book: Arc<StatusBook>,
+    /// Where assignments go.
+    pub assignments: mpsc::Sender<Assignments>,
+    /// The manager it has a session with, for whoever wants to know.
+    pub manager: watch::Sender<Option<String>>,
+    /// Managers known now, for whoever wants to know.
+    pub managers: watch::Sender<Vec<String>>,
+}
+
+enum End {
+    /// Try this one next.
+    Leader(String),
+    /// It did not work, or works no more.
+    Lost(String),
+}
+
+impl Session {
+    /// Goes on until it is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = BACKOFF_MIN;
+        let mut queue: VecDeque<String> = VecDeque::new();
+        let mut told = String::new();
+        loop {
+            let Some(addr) = queue.pop_front() else {
+                queue = self.managers.borrow().iter().cloned().collect();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(backoff) => {}
+                }
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                continue;
+            };
+            let began = Instant::now();
+            let end = tokio::select! {
+                () = stop.cancelled() => return,
+                end = self.one(&addr) => end,
+            };
+            let had_session = self.manager.borrow().is_some();
+            self.manager.send_replace(None);
+            if had_session && began.elapsed() > BACKOFF_MAX {
+                backoff = BACKOFF_MIN;
+            }
+            match end {
+                End::Leader(leader) if leader != addr => {
+                    queue.retain(|other| *other != leader);
+                    queue.push_front(leader);
+                    // Two managers that name each other must not make a busy loop.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                End::Leader(_) => {}
+                End::Lost(why) => {
+                    // The same trouble again and again is one line.
+                    if told != why {
+                        tracing::warn!(manager = %addr, "no session: {why}");
+                        told = why;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn one(&self, addr: &str) -> End {
+        let channel = match timeout(OPEN_BOUND, (self.connect)(addr.to_owned())).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return End::Lost(format!("{error:#}")),
+            Err(_) => return End::Lost(format!("no connection within {} s", OPEN_BOUND.as_secs())),
+        };
+        let mut client = DispatchClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+        let (tx, rx) = mpsc::channel(QUEUE);
+        let hello = AgentMessage { message: Some(ToManager::Hello((self.hello)())) };
+        if tx.send(hello).await.is_err() {
+            return End::Lost("the session was closed while it was opened".into());
+        }
+        let opened = timeout(OPEN_BOUND, client.session(ReceiverStream::new(rx))).await;
+        let stream = match opened {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return ended(&status),
+            Err(_) => return End::Lost(format!("no answer within {} s", OPEN_BOUND.as_secs())),
+        };
+        self.serve(addr, stream, tx).await
+    }
+
+    async fn serve(&self, addr: &str, mut stream: Streaming<api::proto::ManagerMessage>, tx: mpsc::Sender<AgentMessage>) -> End {
+        let mut heartbeat: Option<tokio::time::Interval> = None;
+        let mut sequence = 0;
+        loop {
+            tokio::select! {
+                message = stream.message() => match message {
+                    Ok(Some(message)) => match message.message {
+                        Some(FromManager::Welcome(welcome)) => {
+                            let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 60_000)));
+                            let mut ticks = interval(every);
+                            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                            heartbeat = Some(ticks);
+                            self.note_managers(welcome.managers);
+                            self.manager.send_replace(Some(addr.to_owned()));
+                            self.book.begin_session();
+                            tracing::info!(manager = %addr, "session open");
+                        }
+                        Some(FromManager::Assignments(assignments)) => {
+                            self.note_managers(assignments.managers.clone());
+                            if self.assignments.send(assignments).await.is_err() {
+                                return End::Lost("the agent is stopping".into());
+                            }
+                        }
+                        Some(FromManager::StatusesCommitted(sequence)) => self.book.committed(sequence),
+                        None => {}
+                    },
+                    Ok(None) => return End::Lost("the manager ended the session".into()),
+                    Err(status) => return ended(&status),
+                },
+                () = tick(heartbeat.as_mut()) => {
+                    let beat = AgentMessage { message: Some(ToManager::Heartbeat(Heartbeat {})) };
+                    if tx.send(beat).await.is_err() {
+                        return End::Lost("the connection is closed".into());
+                    }
+                }
+                () = self.book.changed(), if heartbeat.is_some() => {
+                    tokio::time::sleep(GATHER).await;
+                    sequence += 1;
+                    let statuses = self.book.take(sequence, BATCH);
+                    if statuses.is_empty() {
+                        continue;
+                    }
+                    let statuses = statuses
+                        .into_iter()
+                        .map(|(task, status)| SetTaskStatus {
+                            id: convert::id_bytes(task.0),
+                            status: Some((&status).into()),
+                        })
+                        .collect();
+                    let batch = AgentMessage { message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })) };
+                    if tx.send(batch).await.is_err() {
+                        return End::Lost("the connection is closed".into());
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_managers(&self, managers: Vec<String>) {
+        if managers.is_empty() || *self.managers.borrow() == managers {
+            return;
+        }
+        if let Err(error) = self.disk.save_managers(&managers) {
+            tracing::warn!(%error, "can't keep the list of managers");
+        }
+        self.managers.send_replace(managers);
+    }
+}
+
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A manager that doesn't lead says who does.
+fn ended(status: &Status) -> End {
+    if status.code() == Code::FailedPrecondition
+        && let Some(leader) = status.metadata().get("leader").and_then(|value| value.to_str().ok())
+        && !leader.is_empty()
+    {
+        return End::Leader(leader.to_owned());
+    }
+    End::Lost(status.message().to_owned())
+}

@@ -1,0 +1,139 @@
+//! Statuses on their way to the managers: the newest of each task, until it is known to be committed.
+//!
+//! Bounded by the number of tasks: a newer status replaces an older one that was not yet sent.
+
+use api::model::{TaskId, TaskStatus};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    status: TaskStatus,
+    /// The batch that last carried it.
+    sent: Option<u64>,
+    committed: bool,
+}
+
+/// The book.
+#[derive(Debug, Default)]
+pub struct StatusBook {
+    entries: Mutex<BTreeMap<TaskId, Entry>>,
+    news: Notify,
+}
+
+impl StatusBook {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<TaskId, Entry>> {
+        // A panic while it was held leaves a map that is whole: every change is one insert.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a task's newest status.
+    pub fn report(&self, task: TaskId, status: TaskStatus) {
+        self.entries().insert(task, Entry { status, sent: None, committed: false });
+        self.news.notify_one();
+    }
+
+    /// Forgets a task that is not this node's any more.
+    pub fn forget(&self, task: TaskId) {
+        self.entries().remove(&task);
+    }
+
+    /// A new session knows nothing: everything is to be sent again.
+    pub fn begin_session(&self) {
+        for entry in self.entries().values_mut() {
+            (entry.sent, entry.committed) = (None, false);
+        }
+        self.news.notify_one();
+    }
+
+    /// Returns when there may be something to send.
+    pub async fn changed(&self) {
+        self.news.notified().await;
+    }
+
+    /// What has not been sent yet, at most `limit` of them, now sent as batch `sequence`.
+    #[must_use]
+    pub fn take(&self, sequence: u64, limit: usize) -> Vec<(TaskId, TaskStatus)> {
+        let mut entries = self.entries();
+        let mut left = false;
+        let mut batch = Vec::new();
+        for (task, entry) in entries.iter_mut().filter(|(_, e)| e.sent.is_none()) {
+            if batch.len() == limit {
+                left = true;
+                break;
+            }
+            entry.sent = Some(sequence);
+            batch.push((*task, entry.status.clone()));
+        }
+        drop(entries);
+        if left {
+            self.news.notify_one();
+        }
+        batch
+    }
+
+    /// Batches up to `sequence` are committed.
+    pub fn committed(&self, sequence: u64) {
+        for entry in self.entries().values_mut() {
+            entry.committed |= entry.sent.is_some_and(|sent| sent <= sequence);
+        }
+    }
+
+    /// Whether a task's end has been committed, so that nothing of it needs to be kept.
+    #[must_use]
+    pub fn end_is_committed(&self, task: TaskId) -> bool {
+        self.entries().get(&task).is_none_or(|e| e.committed && e.status.state.is_ended())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::model::TaskState;
+
+    fn status(state: TaskState) -> TaskStatus {
+        TaskStatus { state, ..TaskStatus::default() }
+    }
+
+    #[test]
+    fn only_the_newest_is_sent_and_only_once() {
+        let book = StatusBook::default();
+        book.report(TaskId(1), status(TaskState::Preparing));
+        book.report(TaskId(1), status(TaskState::Running));
+        assert_eq!(book.take(1, 10), [(TaskId(1), status(TaskState::Running))]);
+        assert_eq!(book.take(2, 10), []);
+    }
+
+    #[test]
+    fn a_status_newer_than_the_acknowledged_batch_is_not_acknowledged() {
+        let book = StatusBook::default();
+        book.report(TaskId(1), status(TaskState::Running));
+        let _ = book.take(1, 10);
+        book.report(TaskId(1), status(TaskState::Failed));
+        book.committed(1);
+        assert!(!book.end_is_committed(TaskId(1)));
+        let _ = book.take(2, 10);
+        book.committed(2);
+        assert!(book.end_is_committed(TaskId(1)));
+    }
+
+    #[test]
+    fn a_new_session_hears_everything_again() {
+        let book = StatusBook::default();
+        book.report(TaskId(1), status(TaskState::Running));
+        let _ = book.take(1, 10);
+        book.committed(1);
+        book.begin_session();
+        assert_eq!(book.take(1, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let book = StatusBook::default();
+        for n in 0..5 {
+            book.report(TaskId(n), status(TaskState::Running));
+        }
+        assert_eq!((book.take(1, 3).len(), book.take(2, 3).len(), book.take(3, 3).len()), (3, 2, 0));
+    }
+}

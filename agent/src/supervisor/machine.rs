@@ -1,0 +1,380 @@
+//! What to do with one task: a state machine without I/O. Inputs are what happened, actions what is to be
+//! done next; the shell in `driver.rs` does it and comes back with what came of it.
+//!
+//! ```text
+//! Found nothing ─ Prepare ─ Prepared ─(delay)─ Start ─ Started ─ Running ─ Exited ─┐
+//! Found running ────────────────────────────────────────────────┘                  Clean ─ Done
+//! Found exited, found lost, refused, asked to stop at any point ───────────────────┘
+//! ```
+//!
+//! Invariants: states reported only move forward; an end is reported once everything of the task has been
+//! removed from the node (or could not be, which is then said); after `Done` nothing more is asked for.
+
+use api::model::{TaskState, TaskStatus, Timestamp};
+
+/// What a new daemon finds of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: it was never begun.
+    Nothing,
+    /// Its container runs.
+    Running {
+        /// Its process.
+        pid: u32,
+    },
+    /// Its container ended while nobody looked.
+    Exited(Exit),
+    /// It was begun, and its container is gone: the machine was restarted.
+    Lost,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 + signal when killed.
+    pub code: i32,
+    /// More than the code tells: out of memory, shim lost.
+    pub message: String,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The managers want another state.
+    Desired(TaskState),
+    /// Image, volumes and network are there.
+    Prepared,
+    /// They can't be: why.
+    Refused(String),
+    /// The restart's delay is over.
+    DelayOver,
+    /// The process runs.
+    Started {
+        /// Its process.
+        pid: u32,
+    },
+    /// It could not be started: why.
+    StartFailed(String),
+    /// It ended.
+    Exited(Exit),
+    /// All of it has been removed, or this could not be.
+    Cleaned(Result<(), String>),
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Tell the managers.
+    Report(TaskStatus),
+    /// Image, volumes, network.
+    Prepare,
+    /// Give preparing up, if it can be.
+    CancelPrepare,
+    /// Wait so many milliseconds, then `DelayOver`.
+    Delay(u64),
+    /// Start the container.
+    Start,
+    /// Wait for the container's end.
+    Watch,
+    /// Stop the container; its end comes as `Exited`.
+    Stop,
+    /// Remove everything, after so many milliseconds.
+    Clean(u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    New,
+    Preparing,
+    Waiting,
+    Starting,
+    Running,
+    Stopping,
+    Cleaning { end: TaskStatus, failures: u32 },
+    Done,
+}
+
+/// Failed removals before the end is reported all the same.
+const CLEAN_TRIES: u32 = 3;
+/// The longest a manager's clock may make this node wait, ms: its clock may be wrong.
+const DELAY_MAX_MS: u64 = 600_000;
+
+/// One task's course.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    desired: TaskState,
+    not_before: Timestamp,
+    last: TaskState,
+}
+
+impl Machine {
+    /// Begins with what was found.
+    #[must_use]
+    pub fn begin(desired: TaskState, not_before: Timestamp, found: Found, now: Timestamp) -> (Self, Vec<Action>) {
+        let mut machine = Self { phase: Phase::New, desired, not_before, last: TaskState::New };
+        let mut actions = Vec::new();
+        match found {
+            Found::Nothing if machine.stopping() => machine.clean(&mut actions, now, TaskState::Shutdown, "", None),
+            Found::Nothing => {
+                machine.phase = Phase::Preparing;
+                machine.report(&mut actions, now, TaskState::Preparing, "", None, None);
+                actions.push(Action::Prepare);
+            }
+            Found::Running { pid } => machine.running(&mut actions, now, pid),
+            Found::Exited(exit) => machine.exited(&mut actions, now, &exit),
+            Found::Lost => {
+                let why = "its container was gone when clusterd started; the machine was restarted";
+                machine.clean(&mut actions, now, TaskState::Failed, why, None);
+            }
+        }
+        (machine, actions)
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// Takes what happened.
+    #[must_use]
+    pub fn on(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match (self.phase.clone(), input) {
+            (_, Input::Desired(desired)) => {
+                let before = self.stopping();
+                self.desired = self.desired.max(desired);
+                if self.stopping() && !before {
+                    self.stop(&mut actions, now);
+                }
+            }
+            (Phase::Preparing, Input::Prepared | Input::Refused(_)) if self.stopping() => {
+                self.clean(&mut actions, now, TaskState::Shutdown, "", None);
+            }
+            (Phase::Preparing, Input::Prepared) => {
+                let wait = self.not_before.since_ms(now).min(DELAY_MAX_MS);
+                if wait > 0 {
+                    self.phase = Phase::Waiting;
+                    self.report(&mut actions, now, TaskState::Ready, "", None, None);
+                    actions.push(Action::Delay(wait));
+                } else {
+                    self.start(&mut actions, now);
+                }
+            }
+            (Phase::Preparing, Input::Refused(why)) => {
+                self.clean(&mut actions, now, TaskState::Rejected, &why, None);
+            }
+            (Phase::Waiting, Input::DelayOver) => self.start(&mut actions, now),
+            (Phase::Starting, Input::Started { pid }) => self.running(&mut actions, now, pid),
+            (Phase::Starting, Input::StartFailed(why)) => {
+                self.clean(&mut actions, now, TaskState::Failed, &why, None);
+            }
+            (Phase::Running | Phase::Stopping, Input::Exited(exit)) => self.exited(&mut actions, now, &exit),
+            (Phase::Cleaning { end, .. }, Input::Cleaned(Ok(()))) => {
+                self.phase = Phase::Done;
+                self.report_status(&mut actions, end);
+            }
+            (Phase::Cleaning { mut end, failures }, Input::Cleaned(Err(why))) => {
+                let failures = failures + 1;
+                if failures == CLEAN_TRIES {
+                    let told = if end.message.is_empty() { String::new() } else { format!("{}; ", end.message) };
+                    end.message = format!("{told}not all of it could be removed: {why}");
+                    self.report_status(&mut actions, end.clone());
+                }
+                self.phase = Phase::Cleaning { end, failures };
+                actions.push(Action::Clean((500u64 << failures.min(6)).min(30_000)));
+            }
+            // What comes late has been overtaken by what was done since.
+            _ => {}
+        }
+        actions
+    }
+
+    fn stopping(&self) -> bool {
+        self.desired > TaskState::Running
+    }
+
+    fn stop(&mut self, actions: &mut Vec<Action>, now: Timestamp) {
+        match self.phase {
+            Phase::New | Phase::Waiting => self.clean(actions, now, TaskState::Shutdown, "", None),
+            Phase::Preparing => actions.push(Action::CancelPrepare),
+            Phase::Running => {
+                self.phase = Phase::Stopping;
+                actions.push(Action::Stop);
+            }
+            // Starting: it is stopped as soon as it runs. The others are on their way out.
+            Phase::Starting | Phase::Stopping | Phase::Cleaning { .. } | Phase::Done => {}
+        }
+    }
+
+    fn start(&mut self, actions: &mut Vec<Action>, now: Timestamp) {
+        self.phase = Phase::Starting;
+        self.report(actions, now, TaskState::Starting, "", None, None);
+        actions.push(Action::Start);
+    }
+
+    fn running(&mut self, actions: &mut Vec<Action>, now: Timestamp, pid: u32) {
+        self.phase = Phase::Running;
+        self.report(actions, now, TaskState::Running, "", Some(pid), None);
+        actions.push(Action::Watch);
+        if self.stopping() {
+            self.stop(actions, now);
+        }
+    }
+
+    fn exited(&mut self, actions: &mut Vec<Action>, now: Timestamp, exit: &Exit) {
+        let (state, message) = match (self.stopping(), exit.code) {
+            (true, _) => (TaskState::Shutdown, exit.message.clone()),
+            (false, 0) => (TaskState::Complete, exit.message.clone()),
+            (false, code) if exit.message.is_empty() => (TaskState::Failed, format!("exit code {code}")),
+            (false, code) => (TaskState::Failed, format!("exit code {code}: {}", exit.message)),
+        };
+        self.clean(actions, now, state, &message, Some(exit.code));
+    }
+
+    fn clean(&mut self, actions: &mut Vec<Action>, now: Timestamp, state: TaskState, why: &str, code: Option<i32>) {
+        let end = TaskStatus { state, at: now, message: why.into(), pid: None, exit_code: code };
+        self.phase = Phase::Cleaning { end, failures: 0 };
+        actions.push(Action::Clean(0));
+    }
+
+    fn report(
+        &mut self,
+        actions: &mut Vec<Action>,
+        now: Timestamp,
+        state: TaskState,
+        message: &str,
+        pid: Option<u32>,
+        exit_code: Option<i32>,
+    ) {
+        self.report_status(actions, TaskStatus { state, at: now, message: message.into(), pid, exit_code });
+    }
+
+    fn report_status(&mut self, actions: &mut Vec<Action>, status: TaskStatus) {
+        if status.state > self.last {
+            self.last = status.state;
+            actions.push(Action::Report(status));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn states(actions: &[Action]) -> Vec<TaskState> {
+        actions.iter().filter_map(|a| if let Action::Report(s) = a { Some(s.state) } else { None }).collect()
+    }
+
+    fn new(desired: TaskState, found: Found) -> (Machine, Vec<Action>) {
+        Machine::begin(desired, Timestamp(0), found, NOW)
+    }
+
+    fn exit(code: i32) -> Exit {
+        Exit { code, message: String::new() }
+    }
+
+    #[test]
+    fn a_task_runs_and_ends() {
+        let (mut machine, mut all) = new(TaskState::Running, Found::Nothing);
+        for input in [Input::Prepared, Input::Started { pid: 7 }, Input::Exited(exit(0)), Input::Cleaned(Ok(()))] {
+            all.extend(machine.on(input, NOW));
+        }
+        use TaskState::{Complete, Preparing, Running, Starting};
+        assert_eq!(states(&all), [Preparing, Starting, Running, Complete]);
+        assert!(machine.is_done());
+    }
+
+    #[test]
+    fn a_failure_says_its_code() {
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        let _ = machine.on(Input::Exited(exit(3)), NOW);
+        let end = machine.on(Input::Cleaned(Ok(())), NOW);
+        let [Action::Report(status)] = end.as_slice() else { panic!("{end:?}") };
+        assert_eq!((status.state, status.exit_code, status.message.as_str()), (TaskState::Failed, Some(3), "exit code 3"));
+    }
+
+    #[test]
+    fn the_end_is_reported_only_after_the_cleaning() {
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        assert_eq!(machine.on(Input::Exited(exit(0)), NOW), [Action::Clean(0)]);
+        assert_eq!(states(&machine.on(Input::Cleaned(Ok(())), NOW)), [TaskState::Complete]);
+    }
+
+    #[test]
+    fn what_is_asked_to_stop_is_stopped_from_every_phase() {
+        let (mut waiting, _) = Machine::begin(TaskState::Running, Timestamp(5_000), Found::Nothing, NOW);
+        assert!(waiting.on(Input::Prepared, NOW).contains(&Action::Delay(4_000)));
+        assert_eq!(waiting.on(Input::Desired(TaskState::Shutdown), NOW), [Action::Clean(0)]);
+
+        let (mut preparing, _) = new(TaskState::Running, Found::Nothing);
+        assert_eq!(preparing.on(Input::Desired(TaskState::Remove), NOW), [Action::CancelPrepare]);
+        assert_eq!(preparing.on(Input::Prepared, NOW), [Action::Clean(0)]);
+
+        let (mut starting, _) = new(TaskState::Running, Found::Nothing);
+        let _ = starting.on(Input::Prepared, NOW);
+        assert_eq!(starting.on(Input::Desired(TaskState::Shutdown), NOW), []);
+        assert!(starting.on(Input::Started { pid: 1 }, NOW).contains(&Action::Stop));
+
+        let (_, begun) = new(TaskState::Shutdown, Found::Running { pid: 1 });
+        assert!(begun.contains(&Action::Stop), "found running, wanted stopped: {begun:?}");
+        assert_eq!(new(TaskState::Shutdown, Found::Nothing).1, [Action::Clean(0)]);
+    }
+
+    #[test]
+    fn a_stop_is_asked_for_once() {
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        assert_eq!(machine.on(Input::Desired(TaskState::Shutdown), NOW), [Action::Stop]);
+        assert_eq!(machine.on(Input::Desired(TaskState::Remove), NOW), []);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_said_and_tried_again() {
+        let (mut machine, _) = new(TaskState::Running, Found::Lost);
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            all.extend(machine.on(Input::Cleaned(Err("busy".into())), NOW));
+        }
+        assert_eq!(states(&all), [TaskState::Failed]);
+        assert!(format!("{all:?}").contains("could not be removed: busy"));
+        assert!(!machine.is_done());
+        assert!(machine.on(Input::Cleaned(Ok(())), NOW).is_empty());
+        assert!(machine.is_done());
+    }
+
+    fn input() -> impl Strategy<Value = Input> {
+        prop_oneof![
+            Just(Input::Desired(TaskState::Running)),
+            Just(Input::Desired(TaskState::Shutdown)),
+            Just(Input::Desired(TaskState::Remove)),
+            Just(Input::Prepared),
+            Just(Input::Refused("no image".into())),
+            Just(Input::DelayOver),
+            Just(Input::Started { pid: 5 }),
+            Just(Input::StartFailed("no such file".into())),
+            any::<i32>().prop_map(|code| Input::Exited(exit(code))),
+            Just(Input::Cleaned(Ok(()))),
+            Just(Input::Cleaned(Err("busy".into()))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn states_only_move_forward(inputs in proptest::collection::vec(input(), 0..30), late in any::<bool>()) {
+            let not_before = Timestamp(if late { 9_000 } else { 0 });
+            let (mut machine, mut all) = Machine::begin(TaskState::Running, not_before, Found::Nothing, NOW);
+            for input in inputs {
+                let done = machine.is_done();
+                let actions = machine.on(input, NOW);
+                prop_assert!(!done || actions.is_empty(), "asked for {actions:?} after the end");
+                all.extend(actions);
+            }
+            let reported = states(&all);
+            prop_assert!(reported.windows(2).all(|w| w[0] < w[1]), "{reported:?}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `clusterctl init`
+
+use crate::client::Client;
+use crate::output;
+use anyhow::Result;
+use api::proto::InitRequest;
+
+/// Make a cluster, with this machine as its first manager
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  clusterctl init\n  clusterctl init --advertise-addr 192.168.205.10\n  clusterctl init \
+                        --address-pool 10.64.0.0/12 --subnet-prefix 22")]
+pub struct Args {
+    /// The address other nodes reach this machine at; needed when it has several
+    #[arg(long, value_name = "IP")]
+    advertise_addr: Option<String>,
+    /// Where networks get their subnets from; must not overlap what your machines route
+    #[arg(long, value_name = "CIDR", default_value = "10.0.0.0/8")]
+    address_pool: String,
+    /// Prefix length of each network's subnet
+    #[arg(long, value_name = "BITS", default_value_t = 20)]
+    subnet_prefix: u32,
+    /// Refuse `exec` when it is called on a worker
+    #[arg(long)]
+    no_worker_exec: bool,
+}
+
+pub async fn run(client: &Client, args: Args) -> Result<()> {
+    let request = InitRequest {
+        advertise_addr: args.advertise_addr.unwrap_or_default(),
+        address_pool: args.address_pool,
+        subnet_prefix: args.subnet_prefix,
+        no_worker_exec: args.no_worker_exec,
+    };
+    let made = client.daemon().init(request).await?.into_inner();
+    let node = api::convert::node_id(&made.node_id)?;
+    output::line(format!(
+        "Cluster made: this machine (node {node}) is its first manager.\n\nTo add a worker, run on another machine:\n\n    \
+         clusterctl join --token {} {}\n\nFor a manager, `clusterctl join-token manager` here prints the command.",
+        made.worker_token, made.addr
+    ))
+}

@@ -1,0 +1,54 @@
+//! One file per command: its arguments, its help, what it does.
+
+pub mod completions;
+pub mod deploy;
+pub mod exec;
+pub mod image;
+pub mod init;
+pub mod join;
+pub mod join_token;
+pub mod leave;
+pub mod logs;
+pub mod man;
+pub mod network;
+pub mod node;
+pub mod rows;
+pub mod service;
+pub mod stack;
+pub mod status;
+pub mod tasks;
+pub mod wait;
+
+use crate::cli::{Cli, Command};
+use crate::client;
+use anyhow::Result;
+
+/// Runs the command and says its exit code.
+///
+/// # Errors
+/// Whatever the user should read; see [`crate::failure`].
+pub async fn run(cli: Cli) -> Result<u8> {
+    // These need no clusterd.
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args).map(|()| 0),
+        Command::Man(args) => return man::run(args).map(|()| 0),
+        _ => {}
+    }
+    let client = client::connect(&cli.host).await?;
+    match cli.command {
+        Command::Init(args) => init::run(&client, args).await?,
+        Command::Join(args) => join::run(&client, args).await?,
+        Command::JoinToken(args) => join_token::run(&client, args).await?,
+        Command::Leave(args) => leave::run(&client, args).await?,
+        Command::Status(args) => status::run(&client, args).await?,
+        Command::Node(args) => node::run(&client, args).await?,
+        Command::Network(args) => network::run(&client, args).await?,
+        Command::Deploy(args) => deploy::run(&client, args).await?,
+        Command::Stack(args) => stack::run(&client, args).await?,
+        Command::Service(args) => service::run(&client, args).await?,
+        Command::Exec(args) => return exec::run(&client, args).await,
+        Command::Image(args) => image::run(&client, args).await?,
+        Command::Completions(_) | Command::Man(_) => {}
+    }
+    Ok(0)
+}

@@ -1,0 +1,180 @@
+//! `clusterctl node ...`
+
+use super::rows::{NodeRow, all};
+use super::tasks;
+use crate::client::Client;
+use crate::output::{self, Format, FormatArg, short};
+use anyhow::{Result, bail};
+use api::model::{Availability, NodeState, Role};
+use api::proto::{self, ListNodesRequest, ListTasksRequest, RemoveNodeRequest, UpdateNodeRequest};
+use std::collections::BTreeMap;
+
+/// Nodes: list, inspect, update, remove
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the nodes
+    #[command(visible_alias = "list", after_help = "Example:\n  clusterctl node ls --format json")]
+    Ls {
+        #[command(flatten)]
+        format: FormatArg,
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show all that is known of nodes, as JSON
+    #[command(after_help = "Example:\n  clusterctl node inspect node1")]
+    Inspect {
+        /// Hostnames, ids or beginnings of ids
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// List the tasks of a node
+    Ps {
+        /// Hostname, id or beginning of an id
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// Whole ids
+        #[arg(long)]
+        no_trunc: bool,
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Change a node's availability or labels
+    #[command(after_help = "Examples:\n  clusterctl node update --label-add disk=ssd node2\n  clusterctl node update \
+                            --availability drain node2")]
+    Update(Update),
+    /// Remove a node that has left or is down
+    Rm {
+        /// Remove it though it is up
+        #[arg(short, long)]
+        force: bool,
+        /// Hostnames, ids or beginnings of ids
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Update {
+    /// active takes tasks, pause takes no new ones, drain gives its tasks to others
+    #[arg(long, value_enum)]
+    availability: Option<AvailabilityArg>,
+    /// Set a label
+    #[arg(long, value_name = "KEY=VALUE")]
+    label_add: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "KEY")]
+    label_rm: Vec<String>,
+    /// Hostname, id or beginning of an id
+    #[arg(value_name = "NODE")]
+    node: String,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum AvailabilityArg {
+    Active,
+    Pause,
+    Drain,
+}
+
+pub async fn run(client: &Client, args: Args) -> Result<()> {
+    match args.command {
+        Command::Ls { format, quiet } => ls(client, format.format, quiet).await,
+        Command::Inspect { nodes } => output::json(&fetch(client, nodes).await?),
+        Command::Ps { node, no_trunc, format } => {
+            let request = ListTasksRequest { node: Some(node), ..ListTasksRequest::default() };
+            tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
+        }
+        Command::Update(update) => run_update(client, update).await,
+        Command::Rm { force, nodes } => {
+            for node in nodes {
+                client.control().remove_node(RemoveNodeRequest { node: node.clone(), force }).await?;
+                output::line(node)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn fetch(client: &Client, nodes: Vec<String>) -> Result<Vec<NodeRow>> {
+    all(client.control().list_nodes(ListNodesRequest { nodes }).await?.into_inner().nodes)
+}
+
+async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
+    let mut rows = fetch(client, vec![]).await?;
+    rows.sort_by(|a, b| {
+        (&a.node.description.hostname, a.node.id).cmp(&(&b.node.description.hostname, b.node.id))
+    });
+    if quiet {
+        return rows.iter().try_for_each(|row| output::line(row.node.id));
+    }
+    let header = ["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER", "ADDRESS", "TASKS", "VERSION"];
+    output::list(format, &rows, &header, |row| {
+        let node = &row.node;
+        vec![
+            short(node.id),
+            node.description.hostname.clone(),
+            state(node.status.state).into(),
+            availability(node.spec.availability).into(),
+            match (node.spec.role, row.leader, row.reachable) {
+                (Role::Worker, ..) => "",
+                (_, true, _) => "leader",
+                (_, _, true) => "reachable",
+                _ => "unreachable",
+            }
+            .into(),
+            node.addr.to_string(),
+            row.tasks.to_string(),
+            node.description.version.clone(),
+        ]
+    })
+}
+
+fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Unknown => "Unknown",
+        NodeState::Ready => "Ready",
+        NodeState::Down => "Down",
+    }
+}
+
+fn availability(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Active => "Active",
+        Availability::Pause => "Pause",
+        Availability::Drain => "Drain",
+    }
+}
+
+async fn run_update(client: &Client, update: Update) -> Result<()> {
+    let mut labels_set = BTreeMap::new();
+    for label in &update.label_add {
+        match label.split_once('=') {
+            Some((key, value)) if !key.is_empty() => labels_set.insert(key.to_owned(), value.to_owned()),
+            _ => bail!("the label {label:?} is not KEY=VALUE"),
+        };
+    }
+    if update.availability.is_none() && labels_set.is_empty() && update.label_rm.is_empty() {
+        bail!("nothing to change: give --availability, --label-add or --label-rm");
+    }
+    let availability = update.availability.map(|a| match a {
+        AvailabilityArg::Active => proto::Availability::Active,
+        AvailabilityArg::Pause => proto::Availability::Pause,
+        AvailabilityArg::Drain => proto::Availability::Drain,
+    });
+    let request = UpdateNodeRequest {
+        node: update.node.clone(),
+        availability: availability.map(i32::from),
+        labels_set,
+        labels_removed: update.label_rm,
+    };
+    client.control().update_node(request).await?;
+    output::line(update.node)
+}

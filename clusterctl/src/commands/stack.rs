@@ -1,0 +1,106 @@
+//! `clusterctl stack ...`
+
+use super::rows::{StackRow, all};
+use super::{deploy, service, tasks, wait};
+use crate::client::Client;
+use crate::output::{self, FormatArg};
+use anyhow::{Result, bail};
+use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest, RemoveStackRequest};
+use std::time::Duration;
+
+/// Stacks: deploy, list, tasks, services, remove
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Deploy(deploy::Args),
+    /// List the stacks
+    #[command(visible_alias = "list")]
+    Ls {
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// List a stack's tasks
+    #[command(after_help = "Example:\n  clusterctl stack ps shop")]
+    Ps {
+        /// Whole ids
+        #[arg(long)]
+        no_trunc: bool,
+        #[command(flatten)]
+        format: FormatArg,
+        /// The stack
+        #[arg(value_name = "STACK")]
+        stack: String,
+    },
+    /// List a stack's services
+    Services {
+        #[command(flatten)]
+        format: FormatArg,
+        /// The stack
+        #[arg(value_name = "STACK")]
+        stack: String,
+    },
+    /// Remove stacks: their services and networks; volumes stay
+    #[command(visible_aliases = ["remove", "down"])]
+    Rm {
+        /// Don't wait until all is gone
+        #[arg(short, long)]
+        detach: bool,
+        /// The stacks
+        #[arg(required = true, value_name = "STACK")]
+        stacks: Vec<String>,
+    },
+}
+
+pub async fn run(client: &Client, args: Args) -> Result<()> {
+    match args.command {
+        Command::Deploy(args) => deploy::run(client, args).await,
+        Command::Ls { format } => {
+            let reply = client.control().list_stacks(ListStacksRequest {}).await?.into_inner();
+            let rows: Vec<StackRow> = all(reply.stacks)?;
+            output::list(format.format, &rows, &["NAME", "SERVICES", "NETWORKS"], |row| {
+                vec![row.stack.name.clone(), row.services.to_string(), row.networks.to_string()]
+            })
+        }
+        Command::Ps { no_trunc, format, stack } => {
+            check_there(client, &stack).await?;
+            let request = ListTasksRequest { stack: Some(stack), ..ListTasksRequest::default() };
+            tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
+        }
+        Command::Services { format, stack } => {
+            check_there(client, &stack).await?;
+            let filter = ListServicesRequest { stack: Some(stack), ..ListServicesRequest::default() };
+            service::ls(client, filter, format.format, false).await
+        }
+        Command::Rm { detach, stacks } => {
+            for stack in stacks {
+                let request = RemoveStackRequest { stack: stack.clone() };
+                let reply = client.control().remove_stack(request).await?.into_inner();
+                for name in &reply.removed {
+                    eprintln!("removing {name}");
+                }
+                if !detach {
+                    wait::gone(client, reply.tasks, Some(&stack), Duration::from_secs(120)).await?;
+                }
+                output::line(stack)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn check_there(client: &Client, stack: &str) -> Result<()> {
+    let reply = client.control().list_stacks(ListStacksRequest {}).await?.into_inner();
+    let names: Vec<&str> =
+        reply.stacks.iter().filter_map(|row| row.stack.as_ref()).map(|s| s.name.as_str()).collect();
+    match names.contains(&stack) {
+        true => Ok(()),
+        false if names.is_empty() => bail!("there is no stack {stack:?}, and no other; deploy one with `clusterctl deploy`"),
+        false => bail!("there is no stack {stack:?}; there is: {}", names.join(", ")),
+    }
+}

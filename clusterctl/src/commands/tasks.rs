@@ -1,0 +1,81 @@
+//! Tasks in columns: `service ps`, `stack ps`, `node ps`.
+
+use super::rows::{TaskRow, all};
+use crate::client::Client;
+use crate::output::{self, Format, short};
+use crate::time::ago;
+use anyhow::Result;
+use api::proto::ListTasksRequest;
+
+/// Fetches tasks, the wanted ones of each slot first.
+///
+/// # Errors
+/// What clusterd refused.
+pub async fn fetch(client: &Client, request: ListTasksRequest) -> Result<Vec<TaskRow>> {
+    let reply = client.control().list_tasks(request).await?.into_inner();
+    let mut rows: Vec<TaskRow> = all(reply.tasks)?;
+    rows.sort_by(|a, b| {
+        let key = |r: &TaskRow| (r.task.service_name.clone(), r.task.slot, std::cmp::Reverse(r.task.meta.created_at));
+        key(a).cmp(&key(b)).then(a.task.id.cmp(&b.task.id))
+    });
+    Ok(rows)
+}
+
+/// Prints them.
+///
+/// # Errors
+/// When stdout can't be written.
+pub fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {
+    let now = jiff::Timestamp::now();
+    let mut previous: Option<(String, u32)> = None;
+    let marked: Vec<(bool, &TaskRow)> = rows
+        .iter()
+        .map(|row| {
+            let slot = (row.task.service_name.to_string(), row.task.slot);
+            let older = previous.as_ref() == Some(&slot);
+            previous = Some(slot);
+            (older, row)
+        })
+        .collect();
+    if format == Format::Json {
+        return output::json(&rows);
+    }
+    let header = ["ID", "NAME", "IMAGE", "NODE", "DESIRED", "CURRENT", "ERROR", "PORTS"];
+    let lines: Vec<Line> = marked.iter().map(|(older, row)| line(*older, row, full, now)).collect();
+    output::list(Format::Table, &lines, &header, |line| line.0.to_vec())
+}
+
+#[derive(serde::Serialize)]
+struct Line([String; 8]);
+
+fn line(older: bool, row: &TaskRow, full: bool, now: jiff::Timestamp) -> Line {
+    let task = &row.task;
+    let id = if full { task.id.to_string() } else { short(task.id) };
+    let name = if older { format!(" \\_ {}", row.name) } else { row.name.clone() };
+    let state = format!("{} {}", task.status.state.as_str(), ago(task.status.at.0, now));
+    let ports = output::join(task.ports.iter().map(|p| {
+        let (published, target, protocol) = (p.published, p.target, p.protocol.as_str());
+        format!("*:{published}->{target}/{protocol}")
+    }));
+    let node = row.hostname.clone().unwrap_or_default();
+    Line([
+        id,
+        name,
+        row.image.clone(),
+        node,
+        task.desired.as_str().into(),
+        state,
+        problem(task),
+        if task.status.state.is_ended() { String::new() } else { ports },
+    ])
+}
+
+/// Why a task is not what it should be, as one cell.
+pub fn problem(task: &api::model::Task) -> String {
+    use api::model::TaskState::{Complete, Running, Shutdown};
+    match (task.status.state, task.status.exit_code) {
+        (Running | Complete | Shutdown, _) => String::new(),
+        (_, Some(code)) if task.status.message.is_empty() => format!("exit code {code}"),
+        _ => task.status.message.clone(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Times as people write and read them.
+
+use anyhow::{Result, bail};
+use jiff::{SignedDuration, Timestamp};
+
+/// "5 minutes ago".
+pub fn ago(at_ms: i64, now: Timestamp) -> String {
+    let seconds = (now.as_millisecond().saturating_sub(at_ms) / 1000).max(0);
+    format!("{} ago", span(seconds))
+}
+
+fn span(seconds: i64) -> String {
+    const STEPS: [(i64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    for (size, name) in STEPS {
+        let count = seconds / size;
+        if count > 0 {
+            return format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+        }
+    }
+    "less than a second".into()
+}
+
+/// A point in time, as `--since` takes it: `10m`, `1h30m`, or `2026-01-02T03:04:05Z`.
+///
+/// # Errors
+/// When it is neither.
+pub fn point(text: &str, now: Timestamp) -> Result<i64> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at.as_millisecond());
+    }
+    match text.parse::<SignedDuration>() {
+        Ok(back) if !back.is_negative() => Ok((now - back).as_millisecond()),
+        _ => bail!("{text:?} is no time: write how long ago (10m, 1h30m) or when (2026-01-02T03:04:05Z)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_its_largest_unit() {
+        let now = Timestamp::from_millisecond(100_000_000_000).unwrap();
+        let at = |seconds: i64| now.as_millisecond() - seconds * 1000;
+        assert_eq!(ago(at(0), now), "less than a second ago");
+        assert_eq!(ago(at(1), now), "1 second ago");
+        assert_eq!(ago(at(119), now), "1 minute ago");
+        assert_eq!(ago(at(7200), now), "2 hours ago");
+        assert_eq!(ago(at(-5), now), "less than a second ago");
+    }
+
+    #[test]
+    fn since_takes_a_span_or_a_time() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        assert_eq!(point("10m", now).unwrap(), now.as_millisecond() - 600_000);
+        assert_eq!(point("1h30m", now).unwrap(), now.as_millisecond() - 5_400_000);
+        assert_eq!(point("2026-01-02T03:04:05Z", now).unwrap(), now.as_millisecond());
+        assert!(point("yesterday", now).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! This machine's membership on disk: who it is, in which cluster, and the key that proves it.
+//!
+//! `identity/` holds `node.key`, `node.crt`, `ca.crt` and `node.json`; it is made beside and renamed, so that
+//! it is there whole or not at all.
+
+use anyhow::{Context, Result, bail};
+use api::model::{ClusterId, NodeId, Role};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Who this machine is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its id there.
+    pub node: NodeId,
+    /// Manager or worker.
+    pub role: Role,
+    /// The address others reach it at.
+    pub addr: Ipv4Addr,
+    /// The port it listens on.
+    pub port: u16,
+    /// Managers known when it joined, `host:port`.
+    pub managers: Vec<String>,
+}
+
+/// The membership.
+#[derive(Clone)]
+pub struct Identity {
+    /// Who it is.
+    pub who: Who,
+    /// Private key, PEM.
+    pub key_pem: String,
+    /// Certificate, PEM.
+    pub cert_pem: String,
+    /// The cluster's root certificate, PEM.
+    pub ca_pem: String,
+}
+
+const FILES: [&str; 4] = ["node.json", "node.key", "node.crt", "ca.crt"];
+
+impl Identity {
+    /// Reads the membership; none when this machine belongs to no cluster.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn load(dir: &Path) -> Result<Option<Self>> {
+        if !dir.exists() {
+            return Ok(None);
+        }
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path).with_context(|| {
+                format!("can't read {}; put it back from a backup, or remove {} and join again", path.display(), dir.display())
+            })
+        };
+        let text = read("node.json")?;
+        let who = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged; put it back from a backup, or remove {} and join again", dir.join("node.json").display(), dir.display())
+        })?;
+        Ok(Some(Self { who, key_pem: read("node.key")?, cert_pem: read("node.crt")?, ca_pem: read("ca.crt")? }))
+    }
+
+    /// Writes a new membership.
+    ///
+    /// # Errors
+    /// When there is one already, or the disk refuses; nothing is left then.
+    pub fn create(&self, dir: &Path) -> Result<()> {
+        if dir.exists() {
+            bail!("{} is there already", dir.display());
+        }
+        let half = dir.with_extension("new");
+        if half.exists() {
+            fs::remove_dir_all(&half).with_context(|| format!("can't remove {}", half.display()))?;
+        }
+        let written = self.write_into(&half).and_then(|()| {
+            fs::rename(&half, dir).with_context(|| format!("can't rename to {}", dir.display()))?;
+            sync_parent(dir)
+        });
+        if written.is_err() {
+            // What can't be removed is removed before the next try.
+            let _ = fs::remove_dir_all(&half);
+        }
+        written
+    }
+
+    fn write_into(&self, dir: &Path) -> Result<()> {
+        DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("can't make {}", dir.display()))?;
+        let json = serde_json::to_string_pretty(&self.who)?;
+        for (name, text) in FILES.into_iter().zip([&json, &self.key_pem, &self.cert_pem, &self.ca_pem]) {
+            let path = dir.join(name);
+            let context = || format!("can't write {}", path.display());
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(context)?;
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(context)?;
+        }
+        File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("can't sync {}", dir.display()))
+    }
+
+    /// Forgets the membership: the folder goes in one step, then its files.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(dir: &Path) -> Result<()> {
+        let gone = dir.with_extension("old");
+        if gone.exists() {
+            fs::remove_dir_all(&gone).with_context(|| format!("can't remove {}", gone.display()))?;
+        }
+        fs::rename(dir, &gone).with_context(|| format!("can't remove {}", dir.display()))?;
+        sync_parent(dir)?;
+        fs::remove_dir_all(&gone).with_context(|| format!("can't remove {}", gone.display()))
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        File::open(parent).and_then(|d| d.sync_all()).with_context(|| format!("can't sync {}", parent.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn identity() -> Identity {
+        let who = Who {
+            cluster: ClusterId(1),
+            node: NodeId(2),
+            role: Role::Worker,
+            addr: Ipv4Addr::new(10, 0, 0, 1),
+            port: 2377,
+            managers: vec!["10.0.0.2:2377".into()],
+        };
+        Identity { who, key_pem: "key".into(), cert_pem: "crt".into(), ca_pem: "ca".into() }
+    }
+
+    #[test]
+    fn a_membership_is_kept_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        assert!(Identity::load(&path).unwrap().is_none());
+        identity().create(&path).unwrap();
+        assert_eq!(fs::metadata(path.join("node.key")).unwrap().mode() & 0o777, 0o600);
+        let read = Identity::load(&path).unwrap().unwrap();
+        assert_eq!((read.who, read.key_pem), (identity().who, "key".into()));
+        assert!(identity().create(&path).unwrap_err().to_string().contains("there already"));
+        Identity::remove(&path).unwrap();
+        assert!(Identity::load(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_membership_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        identity().create(&path).unwrap();
+        fs::write(path.join("node.json"), "{").unwrap();
+        assert!(format!("{:#}", Identity::load(&path).unwrap_err()).contains("node.json is damaged"));
+    }
+}

@@ -1,7 +1,6 @@
 //! A content address: `sha256:<64 hex digits>`, the only algorithm images use in practice.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -120,30 +119,6 @@ impl Hasher {
     }
 }
 
-/// Hashes what passes through a reader.
-pub(crate) struct HashingReader<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R> HashingReader<R> {
-    pub(crate) fn new(inner: R) -> Self {
-        Self { inner, hasher: Hasher::default() }
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        self.hasher.finish()
-    }
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        Ok(n)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +130,14 @@ mod tests {
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<Digest>().unwrap(), digest);
         assert_eq!(digest.short(), "e3b0c44298fc");
-        for bad in ["", "sha256:", "sha256:12", "md5:12", &text.to_uppercase(), &format!("{text}0")] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:12",
+            "md5:12",
+            &text.to_uppercase(),
+            &format!("{text}0"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
@@ -164,6 +146,9 @@ mod tests {
     fn chain_ids_follow_the_spec() {
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
         assert_eq!(Digest::chain(None, &a), a);
-        assert_eq!(Digest::chain(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
+        assert_eq!(
+            Digest::chain(Some(&a), &b),
+            Digest::of(format!("{a} {b}").as_bytes())
+        );
     }
 }

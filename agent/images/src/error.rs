@@ -25,7 +25,9 @@ pub enum Error {
         looked_for: String,
     },
     /// Text that cannot name an image.
-    #[error("`{name}` is no image name: {reason}; write NAME[:TAG], REGISTRY/NAME[:TAG] or NAME@sha256:DIGEST")]
+    #[error(
+        "`{name}` is no image name: {reason}; write NAME[:TAG], REGISTRY/NAME[:TAG] or NAME@sha256:DIGEST"
+    )]
     BadReference {
         /// As the user wrote it.
         name: String,
@@ -41,7 +43,9 @@ pub enum Error {
         candidates: String,
     },
     /// A removal that would take an image from under its containers.
-    #[error("image `{name}` ({id}) is in use by a container; remove the container first, or force to drop only the name")]
+    #[error(
+        "image `{name}` ({id}) is in use by a container; remove the container first, or force to drop only the name"
+    )]
     InUse {
         /// As the user wrote it.
         name: String,
@@ -86,13 +90,17 @@ pub enum Error {
         source: io::Error,
     },
     /// The store's folder is held by another process.
-    #[error("image store {path} is in use by another process; stop it first, or choose another --state-dir")]
+    #[error(
+        "image store {path} is in use by another process; stop it first, or choose another --state-dir"
+    )]
     Locked {
         /// The store's folder.
         path: PathBuf,
     },
     /// The index file cannot be read.
-    #[error("image index {path} is damaged ({reason}); move the folder away and load or pull the images again")]
+    #[error(
+        "image index {path} is damaged ({reason}); move the folder away and load or pull the images again"
+    )]
     DamagedIndex {
         /// The index file.
         path: PathBuf,
@@ -100,7 +108,9 @@ pub enum Error {
         reason: String,
     },
     /// The registry could not be reached, or broke off.
-    #[error("cannot reach registry {registry} for image `{name}`; check the name, the network and {hint}")]
+    #[error(
+        "cannot reach registry {registry} for image `{name}`; check the name, the network and {hint}"
+    )]
     Registry {
         /// The image as written.
         name: String,
@@ -139,7 +149,9 @@ pub enum Error {
         asked: String,
     },
     /// The registry answered with an error.
-    #[error("registry {registry} failed on image `{name}`: {reason}; try again later or ask its operator")]
+    #[error(
+        "registry {registry} failed on image `{name}`: {reason}; try again later or ask its operator"
+    )]
     RegistryAnswer {
         /// The image as written.
         name: String,
@@ -187,27 +199,50 @@ impl Error {
     }
 
     /// For `map_err`: the failed `action` on `path`; a full disk gets its own error.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<'a> {
         move |source| match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => {
-                Self::DiskFull { path: path.to_owned(), free_bytes: free_bytes(path) }
-            }
-            _ => Self::Io { action, path: path.to_owned(), source },
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::DiskFull {
+                path: path.to_owned(),
+                free_bytes: free_bytes(path),
+            },
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            },
         }
     }
 
+    /// The same, owning its path.
+    pub(crate) fn io_of(action: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(action, &path)(source)
+    }
+
     /// The same for a bare errno.
-    pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(nix::Error) -> Self {
+    pub(crate) fn os<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(nix::Error) -> Self + use<'a> {
         move |errno| Self::io(action, path)(errno.into())
     }
 
     /// Something wrong with an object of an image.
     pub(crate) fn invalid(object: impl Into<String>, fault: Fault) -> Self {
-        Self::Invalid { object: object.into(), fault }
+        Self::Invalid {
+            object: object.into(),
+            fault,
+        }
     }
 
     /// A digest that is not what was promised.
-    pub(crate) fn wrong_digest(object: impl Into<String>, expected: Digest, actual: Digest) -> Self {
+    pub(crate) fn wrong_digest(
+        object: impl Into<String>,
+        expected: Digest,
+        actual: Digest,
+    ) -> Self {
         Self::invalid(object, Fault::WrongDigest { expected, actual })
     }
 }
@@ -216,5 +251,7 @@ impl Error {
 fn free_bytes(path: &Path) -> u64 {
     path.ancestors()
         .find_map(|path| nix::sys::statvfs::statvfs(path).ok())
-        .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
+        .map_or(0, |stat| {
+            stat.blocks_available().saturating_mul(stat.fragment_size())
+        })
 }

@@ -6,7 +6,9 @@ use crate::digest::Digest;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Neither a layout nor an archive of `docker save`.
-    #[error("neither an OCI layout (no index.json) nor an archive of `docker save` (no manifest.json); make one with `docker save -o FILE IMAGE` or `skopeo copy … oci-archive:FILE`")]
+    #[error(
+        "neither an OCI layout (no index.json) nor an archive of `docker save` (no manifest.json); make one with `docker save -o FILE IMAGE` or `skopeo copy … oci-archive:FILE`"
+    )]
     NotAnImage,
     /// Bytes that are no tar.
     #[error("no tar archive ({0}); if it was downloaded, get it again")]
@@ -18,10 +20,14 @@ pub enum Fault {
     #[error("damaged ({0}); copy or download it again")]
     Corrupt(String),
     /// `..` in a name.
-    #[error("entry `{0}` points outside of its archive; it is hostile or damaged, get it from a source you trust")]
+    #[error(
+        "entry `{0}` points outside of its archive; it is hostile or damaged, get it from a source you trust"
+    )]
     Traversal(String),
     /// A hard link to outside.
-    #[error("hard link `{path}` to `{target}` points outside of its layer; it is hostile or damaged, get it from a source you trust")]
+    #[error(
+        "hard link `{path}` to `{target}` points outside of its layer; it is hostile or damaged, get it from a source you trust"
+    )]
     LinkOutside {
         /// The entry.
         path: String,
@@ -29,7 +35,9 @@ pub enum Fault {
         target: String,
     },
     /// A hard link to nothing.
-    #[error("hard link `{path}` to `{target}`, which the layer does not hold; build the image again")]
+    #[error(
+        "hard link `{path}` to `{target}`, which the layer does not hold; build the image again"
+    )]
     LinkMissing {
         /// The entry.
         path: String,
@@ -53,7 +61,9 @@ pub enum Fault {
         reason: String,
     },
     /// A digest that is not what was promised.
-    #[error("wrong digest: {expected} was promised, {actual} is what came; get it again from a source you trust")]
+    #[error(
+        "wrong digest: {expected} was promised, {actual} is what came; get it again from a source you trust"
+    )]
     WrongDigest {
         /// Promised.
         expected: Digest,
@@ -61,7 +71,9 @@ pub enum Fault {
         actual: Digest,
     },
     /// A layer that, unpacked, is not what the config promises.
-    #[error("unpacks to {actual}, but the image's config promises diff_id {expected}; build the image again")]
+    #[error(
+        "unpacks to {actual}, but the image's config promises diff_id {expected}; build the image again"
+    )]
     WrongDiffId {
         /// Promised.
         expected: Digest,
@@ -77,7 +89,9 @@ pub enum Fault {
         actual: u64,
     },
     /// A limit passed.
-    #[error("too large: {what} passes the limit of {limit}; raise the limit if you trust the image")]
+    #[error(
+        "too large: {what} passes the limit of {limit}; raise the limit if you trust the image"
+    )]
     TooLarge {
         /// What grew.
         what: &'static str,
@@ -91,7 +105,9 @@ pub enum Fault {
     #[error("cannot be understood ({0}); build or save the image again")]
     Malformed(String),
     /// A media type this store does not know.
-    #[error("media type `{0}` is not supported; build the image with tar layers, plain or compressed by gzip or zstd")]
+    #[error(
+        "media type `{0}` is not supported; build the image with tar layers, plain or compressed by gzip or zstd"
+    )]
     MediaType(String),
     /// A digest of another algorithm, or none at all.
     #[error("{0}; only sha256 is supported, build the image again")]
@@ -103,6 +119,16 @@ pub enum Fault {
         wanted: String,
         /// What is there.
         found: String,
+    },
+    /// A name in an archive that can name no image.
+    #[error(
+        "gives the image the name `{name}`: {reason}; save the image again under a proper name"
+    )]
+    BadName {
+        /// As written.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A name given for an archive of several images.
     #[error("holds {0} images, so one name cannot be given to it; load it without a name")]

@@ -37,23 +37,38 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
+        Self {
+            limits,
+            bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+        }
     }
 
     /// Takes unpacked bytes.
     pub(crate) fn take_bytes(&self, n: u64) -> Result<(), Fault> {
         let used = self.bytes.fetch_add(n, Ordering::Relaxed).saturating_add(n);
-        within("unpacked size in bytes", used, self.limits.unpacked_bytes_max)
+        within(
+            "unpacked size in bytes",
+            used,
+            self.limits.unpacked_bytes_max,
+        )
     }
 
     /// Takes one entry of an archive.
     pub(crate) fn take_entry(&self) -> Result<(), Fault> {
-        let used = self.entries.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let used = self
+            .entries
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
         within("number of entries", used, self.limits.entries_max)
     }
 }
 
 /// Refuses what passes a limit.
 pub(crate) fn within(what: &'static str, value: u64, limit: u64) -> Result<(), Fault> {
-    if value <= limit { Ok(()) } else { Err(Fault::TooLarge { what, limit }) }
+    if value <= limit {
+        Ok(())
+    } else {
+        Err(Fault::TooLarge { what, limit })
+    }
 }

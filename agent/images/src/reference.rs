@@ -68,15 +68,21 @@ impl FromStr for Reference {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |reason: String| Error::BadReference { name: text.chars().take(300).collect(), reason };
-        let reference: oci_client::Reference = text.parse().map_err(|error: oci_client::ParseError| {
-            match text.chars().any(char::is_uppercase) {
-                true => bad(format!("{error} (names are lower case)")),
-                false => bad(error.to_string()),
-            }
-        })?;
+        let bad = |reason: String| Error::BadReference {
+            name: text.chars().take(300).collect(),
+            reason,
+        };
+        let reference: oci_client::Reference =
+            text.parse().map_err(|error: oci_client::ParseError| {
+                match text.chars().any(char::is_uppercase) {
+                    true => bad(format!("{error} (names are lower case)")),
+                    false => bad(error.to_string()),
+                }
+            })?;
         if let Some(digest) = reference.digest() {
-            digest.parse::<Digest>().map_err(|error| bad(error.to_string()))?;
+            digest
+                .parse::<Digest>()
+                .map_err(|error| bad(error.to_string()))?;
         }
         Ok(Self(reference))
     }
@@ -119,11 +125,27 @@ mod tests {
             ("redis", "docker.io/library/redis:latest", "redis:latest"),
             ("redis:7", "docker.io/library/redis:7", "redis:7"),
             ("me/app", "docker.io/me/app:latest", "me/app:latest"),
-            ("index.docker.io/library/redis", "docker.io/library/redis:latest", "redis:latest"),
+            (
+                "index.docker.io/library/redis",
+                "docker.io/library/redis:latest",
+                "redis:latest",
+            ),
             ("localhost/app:1", "localhost/app:1", "localhost/app:1"),
-            ("localhost:5000/a/b", "localhost:5000/a/b:latest", "localhost:5000/a/b:latest"),
-            ("reg.example.com/x", "reg.example.com/x:latest", "reg.example.com/x:latest"),
-            (&format!("redis@{digest}"), &format!("docker.io/library/redis@{digest}"), &format!("redis@{digest}")),
+            (
+                "localhost:5000/a/b",
+                "localhost:5000/a/b:latest",
+                "localhost:5000/a/b:latest",
+            ),
+            (
+                "reg.example.com/x",
+                "reg.example.com/x:latest",
+                "reg.example.com/x:latest",
+            ),
+            (
+                &format!("redis@{digest}"),
+                &format!("docker.io/library/redis@{digest}"),
+                &format!("redis@{digest}"),
+            ),
         ] {
             let reference: Reference = written.parse().unwrap();
             assert_eq!(reference.to_string(), whole);
@@ -134,7 +156,16 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused() {
-        for bad in ["", "Redis", "a b", ":7", "redis:", "redis@sha256:12", "../x", "redis:7:8"] {
+        for bad in [
+            "",
+            "Redis",
+            "a b",
+            ":7",
+            "redis:",
+            "redis@sha256:12",
+            "../x",
+            "redis:7:8",
+        ] {
             let error = bad.parse::<Reference>().unwrap_err().to_string();
             assert!(error.contains("is no image name"), "{bad}: {error}");
         }

@@ -105,7 +105,14 @@ struct Extended {
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(inner: R, limits: Limits) -> Self {
-        Self { inner, limits, data: 0, padding: 0, ended: false, first: true }
+        Self {
+            inner,
+            limits,
+            data: 0,
+            padding: 0,
+            ended: false,
+            first: true,
+        }
     }
 
     /// The reader below, wherever it stands.
@@ -119,19 +126,33 @@ impl<R: Read> TarReader<R> {
         let mut extensions = 0_u64;
         loop {
             self.skip()?;
-            let Some(header) = self.header()? else { return Ok(None) };
+            let Some(header) = self.header()? else {
+                return Ok(None);
+            };
             let header_name = shown(&header.path_bytes());
-            let field = |name: &str| Fault::Entry { path: header_name.clone(), reason: format!("bad {name}") };
+            let field = |name: &str| Fault::Entry {
+                path: header_name.clone(),
+                reason: format!("bad {name}"),
+            };
             let kind = header.entry_type();
-            let size = header.entry_size().map_err(|_| field("size"))?;
+            let size = number(&header.as_old().size).ok_or_else(|| field("size"))?;
             match kind {
-                EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink | EntryType::XGlobalHeader => {
+                EntryType::XHeader
+                | EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::XGlobalHeader => {
                     extensions = extensions.saturating_add(size);
-                    within("extended header in bytes", extensions, self.limits.metadata_bytes_max)?;
+                    within(
+                        "extended header in bytes",
+                        extensions,
+                        self.limits.metadata_bytes_max,
+                    )?;
                     self.begin(size);
                     let data = self.read_data(size)?;
                     match kind {
-                        EntryType::XHeader => extended.pax(&data).map_err(|reason| field(&reason))?,
+                        EntryType::XHeader => {
+                            extended.pax(&data).map_err(|reason| field(&reason))?
+                        }
                         EntryType::GNULongName => extended.path = Some(until_nul(&data)),
                         EntryType::GNULongLink => extended.target = Some(until_nul(&data)),
                         // Comments of the archive as a whole, such as git's.
@@ -144,14 +165,26 @@ impl<R: Read> TarReader<R> {
     }
 
     fn entry(&mut self, header: &Header, extended: Extended, size: u64) -> Result<Entry, TarError> {
-        let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = extended
+            .path
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let name = shown(&path);
-        let field = |reason: &str| Fault::Entry { path: name.clone(), reason: reason.to_owned() };
-        within("path in bytes", path.len() as u64, self.limits.path_bytes_max)?;
+        let field = |reason: &str| Fault::Entry {
+            path: name.clone(),
+            reason: reason.to_owned(),
+        };
+        within(
+            "path in bytes",
+            path.len() as u64,
+            self.limits.path_bytes_max,
+        )?;
         if path.contains(&0) {
             return Err(field("its name holds a zero byte").into());
         }
-        let refuse = |kind: &str| Fault::EntryKind { path: name.clone(), kind: kind.to_owned() };
+        let refuse = |kind: &str| Fault::EntryKind {
+            path: name.clone(),
+            kind: kind.to_owned(),
+        };
         if extended.sparse {
             return Err(refuse("a sparse file").into());
         }
@@ -166,7 +199,9 @@ impl<R: Read> TarReader<R> {
             EntryType::Block => Kind::BlockDevice,
             EntryType::Fifo => Kind::Fifo,
             EntryType::GNUSparse => return Err(refuse("a sparse file").into()),
-            other => return Err(refuse(&format!("of type {:?}", char::from(other.as_byte()))).into()),
+            other => {
+                return Err(refuse(&format!("of type {:?}", char::from(other.as_byte()))).into());
+            }
         };
         let target = match kind {
             Kind::Symlink | Kind::HardLink => extended
@@ -176,39 +211,61 @@ impl<R: Read> TarReader<R> {
                 .ok_or_else(|| field("it is a link to nowhere"))?,
             _ => Vec::new(),
         };
-        within("link target in bytes", target.len() as u64, self.limits.path_bytes_max)?;
+        within(
+            "link target in bytes",
+            target.len() as u64,
+            self.limits.path_bytes_max,
+        )?;
         if target.contains(&0) {
             return Err(field("its target holds a zero byte").into());
         }
-        let id = |value: Option<u64>, header: io::Result<u64>, what: &str| {
-            let value = match value {
-                Some(value) => value,
-                None => header.map_err(|_| field(&format!("bad {what}")))?,
-            };
+        let old = header.as_old();
+        let id = |value: Option<u64>, header: &[u8], what: &str| {
+            let value = value
+                .or_else(|| number(header))
+                .ok_or_else(|| field(&format!("bad {what}")))?;
             // The last value means "unchanged" to chown.
-            u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or_else(|| field(&format!("{what} {value} is out of range")))
+            u32::try_from(value)
+                .ok()
+                .filter(|id| *id != u32::MAX)
+                .ok_or_else(|| field(&format!("{what} {value} is out of range")))
         };
         let device = match kind {
             Kind::CharDevice | Kind::BlockDevice => {
-                let number = |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| field("bad device number"));
-                (number(header.device_major())?, number(header.device_minor())?)
+                // At the same place in both formats that have devices.
+                let bytes = header.as_bytes();
+                let part = |range: std::ops::Range<usize>| {
+                    let value = number(&bytes[range]).and_then(|value| u32::try_from(value).ok());
+                    value.ok_or_else(|| field("bad device number"))
+                };
+                (part(329..337)?, part(337..345)?)
             }
             _ => (0, 0),
         };
         let mtime = match extended.mtime {
             Some(mtime) => mtime,
             // A time before 1970 or garbage is no reason to refuse an image.
-            None => (header.mtime().ok().and_then(|s| i64::try_from(s).ok()).unwrap_or(0), 0),
+            None => (
+                number(&old.mtime)
+                    .and_then(|s| i64::try_from(s).ok())
+                    .unwrap_or(0),
+                0,
+            ),
         };
-        // Links and devices carry no data, whatever the field says; old archives put the target's size there.
-        let size = if kind == Kind::File { extended.size.unwrap_or(size) } else { data_of_other(kind, size) };
+        // Only files carry data, whatever the field says: old archives put a link's target's size there.
+        let size = if kind == Kind::File {
+            extended.size.unwrap_or(size)
+        } else {
+            0
+        };
         self.begin(size);
         Ok(Entry {
             target,
             kind,
-            mode: header.mode().map_err(|_| field("bad mode"))? & 0o7777,
-            uid: id(extended.uid, header.uid(), "uid")?,
-            gid: id(extended.gid, header.gid(), "gid")?,
+            mode: u32::try_from(number(&old.mode).ok_or_else(|| field("bad mode"))? & 0o7777)
+                .unwrap_or(0),
+            uid: id(extended.uid, &old.uid, "uid")?,
+            gid: id(extended.gid, &old.gid, "gid")?,
             size,
             mtime,
             device,
@@ -231,7 +288,9 @@ impl<R: Read> TarReader<R> {
                     self.ended = true;
                     return Ok(None);
                 }
-                Ok(0) if self.first => return Err(Fault::NotATar("shorter than one block".to_owned()).into()),
+                Ok(0) if self.first => {
+                    return Err(Fault::NotATar("shorter than one block".to_owned()).into());
+                }
                 Ok(0) => return Err(Fault::Truncated.into()),
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -243,9 +302,18 @@ impl<R: Read> TarReader<R> {
             self.ended = true;
             return Ok(None);
         }
-        let sum: u32 = block[..148].iter().chain(&block[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
-        if header.cksum().ok() != Some(sum) {
-            let reason = if first { "its first block is no header" } else { "a header's checksum is wrong" };
+        let sum: u32 = block[..148]
+            .iter()
+            .chain(&block[156..])
+            .map(|byte| u32::from(*byte))
+            .sum::<u32>()
+            + 8 * 32;
+        if number(&header.as_old().cksum) != Some(sum.into()) {
+            let reason = if first {
+                "its first block is no header"
+            } else {
+                "a header's checksum is wrong"
+            };
             return Err(Fault::NotATar(reason.to_owned()).into());
         }
         Ok(Some(header))
@@ -259,14 +327,25 @@ impl<R: Read> TarReader<R> {
     /// All data of the current entry; `size` was checked against a limit.
     fn read_data(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
         let mut data = Vec::new();
-        self.by_ref().take(size).read_to_end(&mut data).map_err(TarError::Read)?;
-        if data.len() as u64 == size { Ok(data) } else { Err(Fault::Truncated.into()) }
+        self.by_ref()
+            .take(size)
+            .read_to_end(&mut data)
+            .map_err(TarError::Read)?;
+        if data.len() as u64 == size {
+            Ok(data)
+        } else {
+            Err(Fault::Truncated.into())
+        }
     }
 
     /// Passes what is left of the current entry.
     fn skip(&mut self) -> Result<(), TarError> {
-        let rest = self.data.checked_add(self.padding).ok_or(Fault::Truncated)?;
-        let skipped = io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink()).map_err(TarError::Read)?;
+        let rest = self
+            .data
+            .checked_add(self.padding)
+            .ok_or(Fault::Truncated)?;
+        let skipped = io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink())
+            .map_err(TarError::Read)?;
         if skipped != rest {
             return Err(Fault::Truncated.into());
         }
@@ -275,14 +354,11 @@ impl<R: Read> TarReader<R> {
     }
 }
 
-/// Bytes of data after an entry that is no file: only folders of some archives have any.
-fn data_of_other(kind: Kind, size: u64) -> u64 {
-    if kind == Kind::Directory { size } else { 0 }
-}
-
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.data).unwrap_or(usize::MAX).min(buffer.len());
+        let room = usize::try_from(self.data)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if room == 0 {
             return Ok(0);
         }
@@ -301,21 +377,34 @@ impl Extended {
                 return Ok(());
             }
             let bad = || "extended header".to_owned();
-            let space = data.iter().take(21).position(|byte| *byte == b' ').ok_or_else(bad)?;
-            let length: usize = text(&data[..space]).and_then(|n| n.parse().ok()).ok_or_else(bad)?;
+            let space = data
+                .iter()
+                .take(21)
+                .position(|byte| *byte == b' ')
+                .ok_or_else(bad)?;
+            let length: usize = text(&data[..space])
+                .and_then(|n| n.parse().ok())
+                .ok_or_else(bad)?;
             if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
                 return Err(bad());
             }
             let record = &data[space + 1..length - 1];
             data = &data[length..];
-            let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(bad)?;
+            let equals = record
+                .iter()
+                .position(|byte| *byte == b'=')
+                .ok_or_else(bad)?;
             self.record(&record[..equals], &record[equals + 1..])?;
         }
         Ok(())
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let number = |what: &str| text(value).and_then(|n| n.parse().ok()).ok_or_else(|| what.to_owned());
+        let number = |what: &str| {
+            text(value)
+                .and_then(|n| n.parse().ok())
+                .ok_or_else(|| what.to_owned())
+        };
         match key {
             b"path" => self.path = Some(value.to_vec()),
             b"linkpath" => self.target = Some(value.to_vec()),
@@ -337,12 +426,33 @@ impl Extended {
     }
 }
 
+/// A number of a header: octal, blank for 0 as many writers have it, or GNU's base 256.
+fn number(field: &[u8]) -> Option<u64> {
+    if let Some((first @ 0x80..=0xbf, rest)) = field.split_first() {
+        let fold =
+            |value: u64, byte: &u8| value.checked_mul(256).map(|value| value + u64::from(*byte));
+        return rest.iter().try_fold(u64::from(first & 0x3f), fold);
+    }
+    let end = field
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(field.len());
+    match text(&field[..end])?.trim_matches(' ') {
+        "" => Some(0),
+        digits => u64::from_str_radix(digits, 8).ok(),
+    }
+}
+
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
 fn until_nul(bytes: &[u8]) -> Vec<u8> {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    bytes
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default()
+        .to_vec()
 }
 
 /// `-12.345` as seconds and nanoseconds, rounded down.
@@ -353,7 +463,11 @@ fn pax_time(value: &[u8]) -> Option<(i64, u32)> {
     if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let nanos: u32 = digits.parse().ok()?;
     if whole.starts_with('-') && nanos > 0 {
         return Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos));
@@ -362,74 +476,4 @@ fn pax_time(value: &[u8]) -> Option<(i64, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entries(bytes: &[u8]) -> Result<Vec<Entry>, TarError> {
-        let mut reader = TarReader::new(bytes, Limits::default());
-        let mut entries = Vec::new();
-        while let Some(entry) = reader.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(entries)
-    }
-
-    #[test]
-    fn pax_values_may_hold_newlines() {
-        let mut builder = tar::Builder::new(Vec::new());
-        let value: &[u8] = b"\x01\n5 a=b\n\x00";
-        builder.append_pax_extensions([("SCHILY.xattr.security.capability", value), ("mtime", b"12.5")]).unwrap();
-        let mut header = Header::new_ustar();
-        header.set_size(3);
-        header.set_mode(0o4755);
-        builder.append_data(&mut header, "bin/ping", &b"abc"[..]).unwrap();
-        let entries = entries(&builder.into_inner().unwrap()).unwrap();
-        assert_eq!(entries.len(), 1);
-        assert_eq!(entries[0].xattrs, [(b"security.capability".to_vec(), value.to_vec())]);
-        assert_eq!(entries[0].mtime, (12, 500_000_000));
-        assert_eq!(entries[0].mode, 0o4755);
-    }
-
-    #[test]
-    fn times_before_1970_and_fractions() {
-        assert_eq!(pax_time(b"-1.25"), Some((-2, 750_000_000)));
-        assert_eq!(pax_time(b"7"), Some((7, 0)));
-        assert_eq!(pax_time(b"7.1234567899"), Some((7, 123_456_789)));
-        assert_eq!(pax_time(b"x"), None);
-        assert_eq!(pax_time(b"1.x"), None);
-    }
-
-    #[test]
-    fn a_huge_extended_header_is_refused_unread() {
-        for kind in [EntryType::XHeader, EntryType::GNULongName, EntryType::GNULongLink] {
-            let mut header = Header::new_gnu();
-            header.set_entry_type(kind);
-            header.set_size(1 << 40);
-            header.set_cksum();
-            let error = entries(header.as_bytes()).unwrap_err();
-            assert!(matches!(error, TarError::Fault(Fault::TooLarge { .. })), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn garbage_and_truncation_are_told_apart() {
-        assert!(matches!(entries(b""), Err(TarError::Fault(Fault::NotATar(_)))));
-        assert!(matches!(entries(&[b'x'; 2000]), Err(TarError::Fault(Fault::NotATar(_)))));
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut header = Header::new_gnu();
-        header.set_size(1000);
-        builder.append_data(&mut header, "f", &[7_u8; 1000][..]).unwrap();
-        let bytes = builder.into_inner().unwrap();
-        assert!(matches!(entries(&bytes[..900]), Err(TarError::Fault(Fault::Truncated))));
-        assert_eq!(entries(&bytes[..1536]).unwrap().len(), 1);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn noise_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..4096)) {
-            let _ = entries(&bytes);
-            let mut extended = Extended::default();
-            let _ = extended.pax(&bytes);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,418 @@
+//! The daemon's side: starts shims, and finds, watches, stops and removes containers by their folders.
+
+use crate::error::{Error, IoContext, Result};
+use crate::process::{kill_cgroups, remove_cgroups};
+use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, is_dir};
+use crate::shim::{HELD_FROM, STATUS_FD};
+use crate::signal::Signal;
+use crate::spec::{ContainerSpec, validate, validate_id};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+
+/// The cgroup that all containers are below.
+pub(crate) const CGROUP_PARENT: &str = "clusterd";
+/// Containers being made at the same time; more wait.
+const AT_ONCE: usize = 8;
+/// How long what was killed may take to be gone.
+const KILL_BOUND: Duration = Duration::from_secs(10);
+
+/// The program that becomes a shim.
+#[derive(Debug, Clone)]
+pub struct ShimCommand {
+    /// Its path.
+    pub program: PathBuf,
+    /// What makes it call [`crate::shim_main`] with the rest of its arguments.
+    pub args: Vec<String>,
+}
+
+/// Settings.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Folder for the containers' folders; on a tmpfs, so that a reboot empties it.
+    pub run_dir: PathBuf,
+    /// What is started for each container.
+    pub shim: ShimCommand,
+}
+
+impl RuntimeConfig {
+    /// Settings.
+    #[must_use]
+    pub fn new(run_dir: PathBuf, shim: ShimCommand) -> Self {
+        Self { run_dir, shim }
+    }
+}
+
+/// Containers of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtime(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    config: RuntimeConfig,
+    room: Semaphore,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Its first process.
+    pub pid: i32,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// 128 + signal when killed.
+    pub code: i32,
+    /// What killed it.
+    pub signal: Option<i32>,
+    /// The kernel killed something in it for want of memory.
+    pub oom_killed: bool,
+    /// Milliseconds since the epoch.
+    pub finished_at_ms: i64,
+    /// More than the code tells.
+    pub message: Option<String>,
+}
+
+/// A container as its folder tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerState {
+    /// Its id.
+    pub id: String,
+    /// Its first process, while its shim lives.
+    pub pid: Option<i32>,
+    /// How it ended.
+    pub exit: Option<ExitStatus>,
+    /// As it was started with.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<Exit> for ExitStatus {
+    fn from(exit: Exit) -> Self {
+        Self {
+            code: exit.code,
+            signal: exit.signal,
+            oom_killed: exit.oom_killed,
+            finished_at_ms: exit.finished_at_ms,
+            message: exit.message,
+        }
+    }
+}
+
+impl Runtime {
+    /// Over a run folder, made if it is not there.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new(config: RuntimeConfig) -> Result<Self> {
+        let dir = &config.run_dir;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .context(|| format!("making {}", dir.display()))?;
+        Ok(Self(Arc::new(Inner { room: Semaphore::new(AT_ONCE), config })))
+    }
+
+    pub(crate) fn folder(&self, id: &str) -> Folder {
+        Folder(self.0.config.run_dir.join(id))
+    }
+
+    pub(crate) fn shim(&self) -> &ShimCommand {
+        &self.0.config.shim
+    }
+
+    pub(crate) fn running(&self, id: &str) -> Result<Running> {
+        validate_id(id)?;
+        let folder = self.folder(id);
+        if !is_dir(&folder.0) {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        folder.read(RUNNING)?.ok_or_else(|| Error::NotRunning(id.to_owned()))
+    }
+
+    /// Starts a container; returns once its process runs. `held` are kept open by its shim for as long as it
+    /// lives.
+    ///
+    /// # Errors
+    /// When the spec is wrong, the id is taken, or the container can't be started; nothing is left then.
+    pub async fn run(&self, spec: ContainerSpec, held: Vec<OwnedFd>) -> Result<Started> {
+        validate(&spec)?;
+        let _room = self.0.room.acquire().await;
+        let runtime = self.clone();
+        blocking(move || runtime.run_now(&spec, &held)).await
+    }
+
+    fn run_now(&self, spec: &ContainerSpec, held: &[OwnedFd]) -> Result<Started> {
+        let folder = self.folder(&spec.id);
+        match DirBuilder::new().mode(0o700).create(&folder.0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(spec.id.clone())),
+            made => made.context(|| format!("making {}", folder.0.display()))?,
+        }
+        let orders = Orders { spec: spec.clone(), held: held.len() };
+        let started = folder.write(ORDERS, &orders).and_then(|()| self.start_shim(spec, &folder, held));
+        if started.is_err()
+            && let Err(error) = self.delete_now(&spec.id)
+        {
+            tracing::warn!(container = %spec.id, %error, "after a start that failed");
+        }
+        started
+    }
+
+    fn start_shim(&self, spec: &ContainerSpec, folder: &Folder, held: &[OwnedFd]) -> Result<Started> {
+        let id = &spec.id;
+        let errors = folder.file("shim.log");
+        let stderr = File::create(&errors).context(|| format!("making {}", errors.display()))?;
+        let (mut status, theirs) = io::pipe().context(|| format!("container {id}: making a pipe"))?;
+        let mut command = Command::new(&self.shim().program);
+        command.args(&self.shim().args).arg("run").arg(&folder.0).current_dir("/");
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        pass_fds(&mut command, std::iter::once((theirs.as_raw_fd(), STATUS_FD)).chain(numbered(held)).collect());
+        let spawned = command.spawn().map_err(|source| Error::Spawn {
+            id: id.clone(),
+            program: self.shim().program.clone(),
+            source,
+        });
+        let mut child = spawned?;
+        drop(theirs);
+        let mut said = String::new();
+        let read = status.read_to_string(&mut said);
+        // The first process only made the shim an orphan.
+        let ended = child.wait().context(|| format!("container {id}: waiting for its shim"))?;
+        read.context(|| format!("container {id}: reading from its shim"))?;
+        answer(id, "shim", &said, || {
+            let words = fs::read_to_string(&errors).unwrap_or_default();
+            format!("{ended}, {}", words.trim())
+        })
+        .map(|pid| Started { pid })
+    }
+
+    /// Every container that has a folder, running or not.
+    ///
+    /// # Errors
+    /// When the run folder can't be read.
+    pub async fn list(&self) -> Result<Vec<ContainerState>> {
+        let runtime = self.clone();
+        blocking(move || {
+            let dir = &runtime.0.config.run_dir;
+            let entries = fs::read_dir(dir).context(|| format!("reading {}", dir.display()))?;
+            let mut list = Vec::new();
+            for entry in entries {
+                let entry = entry.context(|| format!("reading {}", dir.display()))?;
+                let Some(id) = entry.file_name().to_str().map(str::to_owned) else { continue };
+                if validate_id(&id).is_ok() && is_dir(&entry.path()) {
+                    list.push(runtime.state(id));
+                }
+            }
+            Ok(list)
+        })
+        .await
+    }
+
+    fn state(&self, id: String) -> ContainerState {
+        let folder = self.folder(&id);
+        // A record that can't be read is as good as none: the container is then removed, not adopted.
+        let orders = folder.read::<Orders>(ORDERS).ok().flatten();
+        let running = folder.read::<Running>(RUNNING).ok().flatten();
+        let exit = folder.read::<Exit>(EXIT).ok().flatten();
+        ContainerState {
+            id,
+            pid: running.filter(|r| r.shim.is_there()).map(|r| r.init.pid),
+            exit: exit.map(Into::into),
+            labels: orders.map(|o| o.spec.labels).unwrap_or_default(),
+        }
+    }
+
+    /// Waits for a container's end.
+    ///
+    /// # Errors
+    /// When there is no such container, or its records can't be read.
+    pub async fn wait(&self, id: &str) -> Result<ExitStatus> {
+        let folder = self.folder(id);
+        let running = self.running(id)?;
+        wait_gone(running.shim).await.context(|| format!("container {id}: watching its shim"))?;
+        if let Some(exit) = folder.read::<Exit>(EXIT)? {
+            return Ok(exit.into());
+        }
+        // The shim was killed: nobody reads the pipes, and nobody would tell how the container ends.
+        self.kill_all(id, &running).await?;
+        let code = 128 + libc::SIGKILL;
+        Ok(ExitStatus {
+            code,
+            signal: Some(libc::SIGKILL),
+            oom_killed: false,
+            finished_at_ms: crate::record::now_ms(),
+            message: Some("its shim process was killed, so the container was, too".into()),
+        })
+    }
+
+    async fn kill_all(&self, id: &str, running: &Running) -> Result<()> {
+        let what = || format!("container {id}: killing it");
+        running.init.signal(libc::SIGKILL).context(what)?;
+        let end = tokio::time::Instant::now() + KILL_BOUND;
+        while kill_cgroups(&running.cgroups) > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to a container's first process.
+    ///
+    /// # Errors
+    /// When there is no such container, or it does not run.
+    pub async fn signal(&self, id: &str, signal: Signal) -> Result<()> {
+        let running = self.running(id)?;
+        running.init.signal(signal.number()).context(|| format!("container {id}: sending {signal}"))
+    }
+
+    /// Asks a container to end, and kills it when it hasn't within `grace`.
+    ///
+    /// # Errors
+    /// When there is no such container, or it can't be killed.
+    pub async fn stop(&self, id: &str, signal: Option<Signal>, grace: Duration) -> Result<ExitStatus> {
+        let running = self.running(id)?;
+        let orders: Option<Orders> = self.folder(id).read(ORDERS)?;
+        let signal = signal.or_else(|| orders.and_then(|o| o.spec.stop_signal)).unwrap_or(Signal::TERM);
+        running.init.signal(signal.number()).context(|| format!("container {id}: sending {signal}"))?;
+        if let Ok(ended) = tokio::time::timeout(grace, self.wait(id)).await {
+            return ended;
+        }
+        running.init.signal(libc::SIGKILL).context(|| format!("container {id}: killing it"))?;
+        match tokio::time::timeout(KILL_BOUND, self.wait(id)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Error::Io {
+                what: format!("container {id}: waiting for its end after SIGKILL"),
+                source: io::ErrorKind::TimedOut.into(),
+            }),
+        }
+    }
+
+    /// Removes a container and all it left, killing what still runs. One that is not there is removed.
+    ///
+    /// # Errors
+    /// All that could not be removed.
+    pub async fn delete(&self, id: &str) -> Result<()> {
+        validate_id(id)?;
+        let folder = self.folder(id);
+        if let Some(running) = folder.read::<Running>(RUNNING).ok().flatten() {
+            self.kill_all(id, &running).await?;
+            // It writes the exit file and removes the container's mounts and cgroups; then it is gone.
+            let gone = tokio::time::timeout(KILL_BOUND, wait_gone(running.shim)).await;
+            if gone.is_err() {
+                running.shim.signal(libc::SIGKILL).context(|| format!("container {id}: killing its shim"))?;
+            }
+        }
+        let (runtime, id) = (self.clone(), id.to_owned());
+        blocking(move || runtime.delete_now(&id)).await
+    }
+
+    fn delete_now(&self, id: &str) -> Result<()> {
+        let folder = self.folder(id);
+        if !folder.0.exists() {
+            return Ok(());
+        }
+        let mut errors = Vec::new();
+        let running = folder.read::<Running>(RUNNING).ok().flatten();
+        if let Some(running) = running
+            && let Err(error) = remove_cgroups(&running.cgroups)
+        {
+            errors.push(error.to_string());
+        }
+        if errors.is_empty()
+            && let Err(error) = fs::remove_dir_all(&folder.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            errors.push(format!("removing {}: {error}", folder.0.display()));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Error::Teardown { id: id.to_owned(), errors }) }
+    }
+
+    /// Duplicates of the descriptors that a container's shim holds, in the order they were given.
+    ///
+    /// # Errors
+    /// When there is no such container, or its shim is gone.
+    pub async fn held_fds(&self, id: &str) -> Result<Vec<OwnedFd>> {
+        let running = self.running(id)?;
+        let orders: Option<Orders> = self.folder(id).read(ORDERS)?;
+        let held = orders.map_or(0, |o| o.held);
+        (0..held)
+            .map(|n| {
+                let number = HELD_FROM + RawFd::try_from(n).unwrap_or(0);
+                running.shim.take_fd(number).context(|| format!("container {id}: taking a descriptor over"))
+            })
+            .collect()
+    }
+}
+
+/// The held descriptors and the numbers they get.
+fn numbered(held: &[OwnedFd]) -> impl Iterator<Item = (RawFd, RawFd)> {
+    held.iter().zip(HELD_FROM..).map(|(fd, number)| (fd.as_raw_fd(), number))
+}
+
+/// Gives a program descriptors at fixed numbers.
+pub(crate) fn pass_fds(command: &mut Command, fds: Vec<(RawFd, RawFd)>) {
+    // Beyond every number that is given away.
+    let spare = fds.iter().map(|(_, to)| *to).max().unwrap_or(0) + 64;
+    // SAFETY: between fork and exec only fcntl and dup2 are called, which are async-signal-safe; nothing is
+    // allocated.
+    unsafe {
+        command.pre_exec(move || {
+            let mut moved = [0; 64];
+            for (slot, (from, _)) in moved.iter_mut().zip(&fds) {
+                // Out of the way first: one may sit where another is to go.
+                *slot = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, spare);
+                if *slot < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            for (slot, (_, to)) in moved.iter().zip(&fds) {
+                if libc::dup2(*slot, *to) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// What came through a status pipe.
+pub(crate) fn answer(id: &str, what: &'static str, said: &str, detail: impl Fn() -> String) -> Result<i32> {
+    let line = said.trim_end();
+    if let Some(pid) = line.strip_prefix("ok ").and_then(|pid| pid.parse().ok()) {
+        return Ok(pid);
+    }
+    if let Some((code, message)) = line.strip_prefix("error ").and_then(|rest| rest.split_once(' ')) {
+        let code = code.parse().unwrap_or(128);
+        return Err(Error::Start { id: id.to_owned(), code, message: message.to_owned() });
+    }
+    Err(Error::ShimLost { id: id.to_owned(), what, detail: detail() })
+}
+
+/// Waits until a process is gone.
+async fn wait_gone(process: ProcessId) -> io::Result<()> {
+    if let Some(fd) = process.pidfd()? {
+        // SAFETY: the descriptor is open, and the AsyncFd owns it until it is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) };
+        // Readable means ended.
+        drop(registered.map_err(io::Error::from)?.readable().await?);
+    }
+    Ok(())
+}
+
+/// Runs what waits for processes and disks where waiting does no harm.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Error::Io { what: "running a step".into(), source: io::Error::other(error) }),
+    }
+}

@@ -1,0 +1,301 @@
+//! Real containers, on a root file system of one busybox. Needs root.
+
+use runtime::logs::{LogQuery, Stream};
+use runtime::{ContainerSpec, Error, ExecSpec, ExitStatus, LogConfig, Runtime, RuntimeConfig, ShimCommand, Signal};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const LONG: Duration = Duration::from_secs(30);
+
+struct World {
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+}
+
+fn busybox() -> PathBuf {
+    ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|p| p.exists())
+        .expect("busybox is missing: install the package busybox-static")
+}
+
+fn runtime(run_dir: &Path) -> Runtime {
+    let shim = ShimCommand { program: env!("CARGO_BIN_EXE_runtime-shim").into(), args: vec![] };
+    Runtime::new(RuntimeConfig::new(run_dir.to_owned(), shim)).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests make containers: run them as root");
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = runtime(&dir.path().join("run"));
+        Self { dir, runtime }
+    }
+
+    fn rootfs(&self, id: &str) -> PathBuf {
+        let root = self.dir.path().join("root").join(id);
+        for part in ["bin", "tmp", "etc"] {
+            fs::create_dir_all(root.join(part)).unwrap();
+        }
+        fs::copy(busybox(), root.join("bin/busybox")).unwrap();
+        for applet in ["sh", "sleep", "echo", "cat", "id", "hostname", "env", "true", "false", "pwd", "head", "seq"] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        root
+    }
+
+    fn log(&self, id: &str) -> PathBuf {
+        self.dir.path().join("log").join(id)
+    }
+
+    fn spec(&self, script: &str) -> ContainerSpec {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("rt-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        ContainerSpec::new(id.clone(), self.rootfs(&id), args, self.log(&id))
+    }
+
+    async fn run(&self, script: &str) -> String {
+        let spec = self.spec(script);
+        let id = spec.id.clone();
+        self.runtime.run(spec, vec![]).await.unwrap();
+        id
+    }
+
+    async fn wait(&self, id: &str) -> ExitStatus {
+        tokio::time::timeout(LONG, self.runtime.wait(id)).await.expect("it did not end").unwrap()
+    }
+
+    async fn lines(&self, id: &str, query: LogQuery) -> Vec<(Stream, String)> {
+        let mut lines = self.runtime.logs(id, self.log(id), query).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(line) = tokio::time::timeout(LONG, lines.next()).await.expect("the log did not end") {
+            let line = line.unwrap();
+            all.push((line.stream, String::from_utf8(line.bytes).unwrap()));
+        }
+        all
+    }
+
+    async fn clean(&self, id: &str) {
+        self.runtime.delete(id).await.unwrap();
+        assert!(!self.dir.path().join("run").join(id).exists());
+        assert_eq!(cgroups_named(id), Vec::<PathBuf>::new(), "cgroups are left");
+    }
+}
+
+fn cgroups_named(id: &str) -> Vec<PathBuf> {
+    fn walk(dir: &Path, id: &str, depth: u32, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+            if entry.file_name().to_str() == Some(id) {
+                found.push(entry.path());
+            } else if depth > 0 {
+                walk(&entry.path(), id, depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), id, 5, &mut found);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_and_both_streams_are_kept() {
+    let world = World::new();
+    let id = world.run("echo out; echo err >&2; hostname; exit 7").await;
+    assert_eq!(world.wait(&id).await.code, 7);
+    let lines = world.lines(&id, LogQuery::default()).await;
+    assert!(lines.contains(&(Stream::Stdout, "out".into())) && lines.contains(&(Stream::Stderr, "err".into())), "{lines:?}");
+    world.clean(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ignores_the_stop_signal_is_killed_after_the_grace() {
+    let world = World::new();
+    let deaf = world.run("trap '' TERM; sleep 1000 & while true; do wait; done").await;
+    let ended = world.runtime.stop(&deaf, None, Duration::from_millis(200)).await.unwrap();
+    assert_eq!((ended.code, ended.signal), (137, Some(9)));
+    let polite = world.run("trap 'exit 3' TERM; sleep 1000 & wait").await;
+    // The trap has to be set before the signal comes.
+    let ready = async {
+        loop {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            assert!(!status.is_empty());
+            let ended = world.runtime.stop(&polite, Some(Signal::TERM), LONG).await.unwrap();
+            return ended;
+        }
+    };
+    let ended = ready.await;
+    assert!(ended.code == 3 || ended.code == 143, "{ended:?}");
+    for id in [deaf, polite] {
+        world.clean(&id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_executed_says_so_and_leaves_nothing() {
+    let world = World::new();
+    let mut spec = world.spec("");
+    spec.args = vec!["/bin/nothing-here".into()];
+    let id = spec.id.clone();
+    match world.runtime.run(spec, vec![]).await {
+        Err(Error::Start { message, .. }) => assert!(message.contains("nothing-here"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.runtime.list().await.unwrap().is_empty());
+    assert!(cgroups_named(&id).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_passes_streams_environment_and_code() {
+    let world = World::new();
+    let id = world.run("sleep 1000").await;
+    let spec = ExecSpec {
+        args: ["/bin/sh", "-c", "cat; echo \"$A\" >&2; exit 5"].map(str::to_owned).to_vec(),
+        env: vec!["A=b".into()],
+        ..ExecSpec::default()
+    };
+    let mut session = world.runtime.exec(&id, spec).await.unwrap();
+    let mut stdin = session.stdin.take().unwrap();
+    stdin.write_all(b"through").await.unwrap();
+    drop(stdin);
+    let (mut out, mut err) = (String::new(), String::new());
+    session.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
+    session.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
+    assert_eq!((out.as_str(), err.as_str(), session.wait().await.unwrap()), ("through", "b\n", 5));
+    let missing = ExecSpec { args: vec!["/bin/nope".into()], ..ExecSpec::default() };
+    match world.runtime.exec(&id, missing).await {
+        Err(Error::Start { code, .. }) => assert_eq!(code, 127),
+        other => panic!("{other:?}"),
+    }
+    let mut long = world
+        .runtime
+        .exec(&id, ExecSpec { args: vec!["/bin/sleep".into(), "1000".into()], ..ExecSpec::default() })
+        .await
+        .unwrap();
+    long.kill();
+    assert_eq!(tokio::time::timeout(LONG, long.wait()).await.unwrap().unwrap(), 137);
+    world.clean(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_daemon_finds_containers_their_ends_and_their_descriptors() {
+    let world = World::new();
+    let spec = world.spec("cat /tmp/go; exit 4");
+    let (id, root) = (spec.id.clone(), spec.rootfs.clone());
+    nix::unistd::mkfifo(&root.join("tmp/go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let held = vec![writer.try_clone().unwrap().into()];
+    let started = world.runtime.run(spec, held).await.unwrap();
+
+    let later = runtime(&world.dir.path().join("run"));
+    let list = later.list().await.unwrap();
+    assert_eq!(list.iter().map(|c| (c.id.as_str(), c.pid)).collect::<Vec<_>>(), [(id.as_str(), Some(started.pid))]);
+    let back = later.held_fds(&id).await.unwrap();
+    writer.write_all(b"x").unwrap();
+    drop(writer);
+    let mut again = fs::File::from(back.into_iter().next().unwrap());
+    again.write_all(b"y").unwrap();
+    let mut got = [0; 2];
+    reader.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"xy");
+
+    fs::write(root.join("tmp/go"), "").unwrap();
+    let ended = tokio::time::timeout(LONG, later.wait(&id)).await.unwrap().unwrap();
+    assert_eq!(ended.code, 4);
+    // Once more, long after: the file tells.
+    assert_eq!(later.wait(&id).await.unwrap().code, 4);
+    world.clean(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_shim_was_killed_does_not_run_on() {
+    let world = World::new();
+    let id = world.run("sleep 1000").await;
+    let record = fs::read_to_string(world.dir.path().join("run").join(&id).join("running.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let pid = |who: &str| nix::unistd::Pid::from_raw(i32::try_from(record[who]["pid"].as_i64().unwrap()).unwrap());
+    nix::sys::signal::kill(pid("shim"), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let ended = world.wait(&id).await;
+    assert!(ended.message.unwrap().contains("shim"));
+    world.clean(&id).await;
+    let init = fs::read_to_string(format!("/proc/{}/cmdline", pid("init"))).unwrap_or_default();
+    assert!(!init.contains("sleep"), "it runs on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_memory_is_told_as_such() {
+    let world = World::new();
+    let mut spec = world.spec("head -c 100000000 /dev/zero | { read -r x; sleep 1000; }");
+    spec.args = ["/bin/sh", "-c", "x=$(head -c 200000000 /dev/zero | busybox tr '\\0' a); echo ${#x}"].map(str::to_owned).to_vec();
+    spec.resources.memory_bytes_max = Some(32 << 20);
+    let id = spec.id.clone();
+    world.runtime.run(spec, vec![]).await.unwrap();
+    let ended = world.wait(&id).await;
+    assert!(ended.oom_killed, "{ended:?}");
+    world.clean(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_at_once() {
+    let world = World::new();
+    let specs: Vec<_> = (0..30).map(|n| world.spec(&format!("echo {n}; sleep 1000"))).collect();
+    let ids: Vec<String> = specs.iter().map(|s| s.id.clone()).collect();
+    let runs = specs.into_iter().map(|spec| {
+        let runtime = world.runtime.clone();
+        tokio::spawn(async move { runtime.run(spec, vec![]).await })
+    });
+    for run in runs.collect::<Vec<_>>() {
+        run.await.unwrap().unwrap();
+    }
+    assert_eq!(world.runtime.list().await.unwrap().len(), 30);
+    for id in &ids {
+        world.clean(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_survives_rotation_and_ends_with_the_container() {
+    let world = World::new();
+    let mut spec = world.spec("for i in $(seq 2000); do echo line $i; done; exit 0");
+    spec.log = LogConfig { path: world.log(&spec.id), max_bytes: 8192, max_files: 50 };
+    let id = spec.id.clone();
+    world.runtime.run(spec, vec![]).await.unwrap();
+    let lines = world.lines(&id, LogQuery { follow: true, ..LogQuery::default() }).await;
+    let wanted: Vec<_> = (1..=2000).map(|n| (Stream::Stdout, format!("line {n}"))).collect();
+    assert_eq!(lines.len(), wanted.len());
+    assert_eq!(lines, wanted);
+    let tail = world.lines(&id, LogQuery { tail: Some(3), ..LogQuery::default() }).await;
+    assert_eq!(tail, wanted[1997..]);
+    world.clean(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_folders_and_environment_are_as_asked() {
+    let world = World::new();
+    let mut spec = world.spec("id -u; pwd; echo $A; hostname; cat /etc/hosts");
+    spec.user.uid = 1000;
+    spec.env = vec!["A=b".into()];
+    spec.cwd = "/tmp".into();
+    spec.hostname = Some("inside".into());
+    let hosts = world.dir.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    spec.mounts.push(runtime::Mount {
+        target: "/etc/hosts".into(),
+        kind: runtime::MountKind::Bind { source: hosts },
+        read_only: true,
+        options: vec![],
+    });
+    let id = spec.id.clone();
+    world.runtime.run(spec, vec![]).await.unwrap();
+    assert_eq!(world.wait(&id).await.code, 0);
+    let said: Vec<String> = world.lines(&id, LogQuery::default()).await.into_iter().map(|l| l.1).collect();
+    assert_eq!(said, ["1000", "/tmp", "b", "inside", "127.0.0.1 localhost"]);
+    world.clean(&id).await;
+}

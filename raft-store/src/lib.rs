@@ -1,1 +1,28 @@
-//! The replicated store: openraft on sled, snapshots in files.
+//! The replicated state: openraft on sled, the cluster's state as its machine, snapshots in files.
+//!
+//! - `log.rs`: openraft's log. The only file that names sled.
+//! - `codec.rs`: bytes on disk, each behind a format version.
+//! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
+//! - [`Handle`]: propose, read, watch, who leads, who is a manager.
+//! - [`wire`]: openraft's messages as protobuf and back.
+//!
+//! Invariants: what was acknowledged is on the disks of a majority (fdatasync, not only `flush`); writes to
+//! the log keep their order; a snapshot is whole or not there; a watcher misses nothing without being told.
+
+mod codec;
+mod handle;
+mod log;
+mod machine;
+mod members;
+mod snapshot;
+mod types;
+mod watch;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Handle, OpenError, Options, ProposeError};
+pub use members::{Leadership, ManagerState};
+pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
+pub use watch::{Watched, Watcher};

@@ -1,1 +1,34 @@
 //! What runs on a manager: control API, dispatcher, CA, leader loop, Raft network.
+//!
+//! ```text
+//! TLS listener ─► auth ─► proxy ─┬─► control, ca ─┐
+//!                                ├─► dispatch ────┼─► raft-store ◄─► other managers (raft_rpc)
+//! local socket ───────► proxy ───┘   leader ──────┘
+//! ```
+//!
+//! [`identity`], [`tls`], [`dialer`], [`auth`] and [`proxy`] know neither Raft nor the state: a node that is
+//! only a worker uses them too. Never imports the overlay or the agent.
+
+pub mod auth;
+pub mod ca;
+mod clock;
+mod control;
+pub mod dialer;
+mod dispatch;
+mod found;
+pub mod identity;
+mod leader;
+mod manager;
+pub mod proxy;
+mod raft_rpc;
+mod sweep;
+mod terms;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+mod upstream;
+
+pub use clock::now;
+pub use dispatch::LEADER_KEY;
+pub use found::{FoundError, Founding};
+pub use manager::{MESSAGE_MAX, Manager, ManagerConfig, Pace, StartError};

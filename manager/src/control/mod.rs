@@ -1,0 +1,134 @@
+//! The API that clusterctl calls. Served by the leader; the proxy in front brings every call to it.
+//!
+//! Invariants: a read sees every write that was acknowledged before it; a change is one transaction, made
+//! from a state that was read after the call came in, and made anew when that state has moved on; what is
+//! refused has changed nothing.
+
+mod deploy;
+mod exec;
+mod logs;
+mod lookup;
+mod merge;
+mod networks;
+mod nodes;
+mod refusal;
+mod services;
+mod stacks;
+mod status;
+mod tasks;
+mod validate;
+
+pub(crate) use logs::reason;
+pub(crate) use refusal::{Refusal, propose_status};
+
+use crate::clock::now;
+use crate::dialer::Dialer;
+use api::model::{NodeId, Timestamp};
+use api::proto::control_server;
+use api::proto::*;
+use api::state::{ErrorKind, Op, State, Transaction};
+use futures_util::Stream;
+use raft_store::{Handle, ProposeError};
+use std::pin::Pin;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+/// How often a change is made anew because the state has moved on.
+const ATTEMPTS: usize = 16;
+
+pub(crate) type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub handle: Handle,
+    pub dialer: Dialer,
+    pub me: NodeId,
+    /// This manager, `host:port`.
+    pub addr: String,
+    /// Owns what goes on after a call was answered: logs.
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+/// A change: what to propose, and what to answer with once it is made. No ops: nothing has to change.
+pub(crate) struct Change<T> {
+    pub ops: Vec<Op>,
+    pub answer: T,
+}
+
+impl Control {
+    /// Reads the state as it is after every write that was acknowledged before.
+    pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
+        self.handle.linearizable().await.map_err(|e| propose_status(e, false))?;
+        Ok(self.handle.read(look))
+    }
+
+    /// Reads the state, builds a change, proposes it, and does so again while the state moves on.
+    pub(crate) async fn change<T>(
+        &self,
+        mut build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
+    ) -> Result<T, Status> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let at = now();
+            let Change { ops, answer } = self.read(|state| build(state, at)).await??;
+            if ops.is_empty() {
+                return Ok(answer);
+            }
+            match self.handle.propose(Transaction { at, ops }).await {
+                Ok(_) => return Ok(answer),
+                // The state has moved on between reading and writing: what is wrong now, if anything,
+                // is for the next reading to say.
+                Err(ProposeError::Refused(refused))
+                    if attempt < ATTEMPTS && refused.kind != ErrorKind::Invalid => {}
+                Err(error) => return Err(propose_status(error, true)),
+            }
+        }
+    }
+}
+
+macro_rules! delegate {
+    ($($method:ident($request:ty) -> $reply:ty = $to:path),+ $(,)?) => {
+        #[tonic::async_trait]
+        impl control_server::Control for Control {
+            type LogsStream = Reply<LogRecord>;
+            type ExecStream = Reply<ExecOutput>;
+
+            $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
+                $to(self, request.into_inner()).await.map(Response::new)
+            })+
+
+            async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+                logs::logs(self, request.into_inner()).await.map(Response::new)
+            }
+
+            async fn exec(
+                &self,
+                request: Request<Streaming<ExecInput>>,
+            ) -> Result<Response<Self::ExecStream>, Status> {
+                exec::exec(self, request.into_inner()).await.map(Response::new)
+            }
+        }
+    };
+}
+
+delegate! {
+    get_status(GetStatusRequest) -> ClusterStatus = status::get,
+    get_join_tokens(GetJoinTokensRequest) -> JoinTokens = status::join_tokens,
+    list_nodes(ListNodesRequest) -> ListNodesReply = nodes::list,
+    update_node(UpdateNodeRequest) -> Node = nodes::update,
+    remove_node(RemoveNodeRequest) -> RemoveNodeReply = nodes::remove,
+    list_networks(ListNetworksRequest) -> ListNetworksReply = networks::list,
+    create_network(CreateNetworkRequest) -> Network = networks::create,
+    remove_network(RemoveNetworkRequest) -> RemoveNetworkReply = networks::remove,
+    list_stacks(ListStacksRequest) -> ListStacksReply = stacks::list,
+    deploy_stack(DeployStackRequest) -> DeployStackReply = stacks::deploy,
+    remove_stack(RemoveStackRequest) -> RemoveStackReply = stacks::remove,
+    list_services(ListServicesRequest) -> ListServicesReply = services::list,
+    scale_service(ScaleServiceRequest) -> Service = services::scale,
+    remove_service(RemoveServiceRequest) -> RemoveServiceReply = services::remove,
+    list_tasks(ListTasksRequest) -> ListTasksReply = tasks::list,
+}

@@ -1,0 +1,57 @@
+//! Stacks: listed, deployed, removed.
+
+use super::services::task_ids;
+use super::{Change, Control, Refusal, deploy, lookup};
+use api::model::StackSpec;
+use api::proto::{
+    DeployStackReply, DeployStackRequest, ListStacksReply, ListStacksRequest, RemoveStackReply,
+    RemoveStackRequest, StackRow,
+};
+use api::state::Op;
+use tonic::Status;
+
+pub async fn list(control: &Control, _: ListStacksRequest) -> Result<ListStacksReply, Status> {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let stacks = control
+        .read(|state| {
+            let rows = state.stacks().values().map(|stack| StackRow {
+                stack: Some((&**stack).into()),
+                services: count(deploy::of_stack(state, &stack.name).count()),
+                networks: count(deploy::networks_of_stack(state, &stack.name).count()),
+            });
+            rows.collect()
+        })
+        .await?;
+    Ok(ListStacksReply { stacks })
+}
+
+pub async fn deploy(control: &Control, request: DeployStackRequest) -> Result<DeployStackReply, Status> {
+    let spec = request.spec.ok_or_else(|| Status::invalid_argument("the request has no stack"))?;
+    let spec = StackSpec::try_from(spec).map_err(Refusal::from)?;
+    control
+        .change(|state, at| {
+            let (ops, answer) = deploy::plan(state, &spec, at, rand::random)?;
+            Ok(Change { ops, answer })
+        })
+        .await
+}
+
+/// Its services go at once, their tasks as they end, its networks after their last task.
+pub async fn remove(control: &Control, request: RemoveStackRequest) -> Result<RemoveStackReply, Status> {
+    control
+        .change(|state, _| {
+            let stack = lookup::stack(state, &request.stack)?;
+            let mut ops = Vec::new();
+            let mut answer = RemoveStackReply::default();
+            for service in deploy::of_stack(state, &stack.name) {
+                answer.removed.push(format!("service {}", service.spec.name));
+                answer.tasks.extend(task_ids(state, service.id));
+                ops.push(Op::RemoveService(service.id));
+            }
+            let networks = deploy::networks_of_stack(state, &stack.name);
+            answer.removed.extend(networks.map(|network| format!("network {}", network.spec.name)));
+            ops.push(Op::RemoveStack(stack.name.clone()));
+            Ok(Change { ops, answer })
+        })
+        .await
+}

@@ -1,0 +1,396 @@
+//! The one task that knows all sessions: who is there, what each was told, who is given up.
+//!
+//! Cancel-safe: each branch of its loop either completes or has taken nothing.
+
+use super::core::Core;
+use super::liveness::{Liveness, TICK};
+use super::session::Heard;
+use super::statuses::{self, Report};
+use crate::clock::now;
+use api::model::{ClusterSpec, NodeDescription, NodeId, NodeState, NodeStatus};
+use api::proto::manager_message::Message as ToAgent;
+use api::proto::{Assignments, ManagerMessage, Welcome};
+use api::state::{Event, Op, State, Transaction};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use raft_store::{Handle, ProposeError, Watched, Watcher};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Sessions opening and ending.
+const QUEUE: usize = 256;
+/// Status messages on their way to the batcher.
+const REPORTS: usize = 256;
+/// Changes are gathered for this long when others were sent just before.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// The managers are looked at every so many ticks.
+const MANAGERS_EVERY: u32 = 5;
+
+/// What sessions tell the hub.
+pub enum Message {
+    /// One begins.
+    Open(Box<Opening>),
+    /// One has ended.
+    Closed {
+        /// Whose.
+        node: NodeId,
+        /// Which of its sessions.
+        number: u64,
+    },
+}
+
+/// A session that begins.
+pub struct Opening {
+    pub node: NodeId,
+    pub number: u64,
+    pub description: NodeDescription,
+    pub addr: (Ipv4Addr, u16),
+    pub out: mpsc::Sender<Result<ManagerMessage, Status>>,
+    pub over: CancellationToken,
+    pub heard: Heard,
+}
+
+/// How sessions reach the hub.
+pub struct HubHandle {
+    pub messages: mpsc::Sender<Message>,
+    pub reports: mpsc::Sender<Report>,
+    pub base: Instant,
+    numbers: AtomicU64,
+}
+
+impl HubHandle {
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A hub, and the future that runs it until it is stopped.
+pub fn start(handle: Handle, stop: CancellationToken) -> (HubHandle, impl Future<Output = ()>) {
+    let (messages_tx, messages) = mpsc::channel(QUEUE);
+    let (reports_tx, reports) = mpsc::channel(REPORTS);
+    let base = Instant::now();
+    let hub = Hub {
+        handle: handle.clone(),
+        core: Core::default(),
+        sessions: BTreeMap::new(),
+        liveness: Liveness::new(base),
+        proposals: FuturesUnordered::new(),
+        judging: false,
+        managers: managers(&handle),
+        sent: base,
+    };
+    let running = async move {
+        tokio::join!(hub.run(messages, stop.clone()), statuses::run(handle, reports, stop));
+    };
+    (HubHandle { messages: messages_tx, reports: reports_tx, base, numbers: AtomicU64::new(1) }, running)
+}
+
+/// `host:port` of every manager that votes; all of them when none does yet.
+fn managers(handle: &Handle) -> Vec<String> {
+    let all = handle.managers();
+    let mut addrs: Vec<String> =
+        all.iter().filter(|manager| manager.voter).map(|manager| manager.peer.addr.clone()).collect();
+    if addrs.is_empty() {
+        addrs = all.into_iter().map(|manager| manager.peer.addr).collect();
+    }
+    addrs.sort();
+    addrs
+}
+
+struct Session {
+    number: u64,
+    out: mpsc::Sender<Result<ManagerMessage, Status>>,
+    over: CancellationToken,
+    heard: Heard,
+    /// It has got its full message.
+    open: bool,
+}
+
+/// A proposal that has come back.
+enum Proposed {
+    Ready { node: NodeId, number: u64, outcome: Result<(), ProposeError> },
+    Judged,
+}
+
+struct Hub {
+    handle: Handle,
+    core: Core,
+    sessions: BTreeMap<NodeId, Session>,
+    liveness: Liveness,
+    proposals: FuturesUnordered<BoxFuture<'static, Proposed>>,
+    /// A judgement over nodes is on its way.
+    judging: bool,
+    managers: Vec<String>,
+    /// When changes were last sent.
+    sent: Instant,
+}
+
+impl Hub {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>, stop: CancellationToken) {
+        let mut watcher = self.handle.watch();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count: u32 = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                message = messages.recv() => match message {
+                    Some(Message::Open(opening)) => self.begin(*opening),
+                    Some(Message::Closed { node, number }) => self.closed(node, number),
+                    None => break,
+                },
+                watched = watcher.next() => {
+                    if !self.watched(watched, &mut watcher).await {
+                        break;
+                    }
+                }
+                Some(proposed) = self.proposals.next(), if !self.proposals.is_empty() => match proposed {
+                    Proposed::Ready { node, number, outcome } => self.ready(node, number, outcome),
+                    Proposed::Judged => self.judging = false,
+                },
+                _ = ticks.tick() => {
+                    self.tick();
+                    count = count.wrapping_add(1);
+                    if count.is_multiple_of(MANAGERS_EVERY) {
+                        self.look_at_managers();
+                    }
+                }
+            }
+        }
+        for (_, session) in std::mem::take(&mut self.sessions) {
+            // A session that does not read learns of it by the end of its stream.
+            let _ = session.out.try_send(Err(super::not_the_leader(&self.handle)));
+            session.over.cancel();
+        }
+    }
+
+    fn begin(&mut self, opening: Opening) {
+        let Opening { node, number, description, addr, out, over, heard } = opening;
+        let known = self.handle.read(|state| state.nodes().get(&node).cloned());
+        let Some(known) = known else {
+            // Its stream ends either way.
+            let _ = out.try_send(Err(gone(node)));
+            over.cancel();
+            return;
+        };
+        if let Some(old) = self.sessions.remove(&node) {
+            tracing::debug!(%node, "a newer session replaces the one before");
+            let _ = old.out.try_send(Err(Status::aborted("a newer session of this node has begun")));
+            old.over.cancel();
+            self.core.close(node);
+        }
+        self.liveness.heard(node, heard.at());
+        self.sessions.insert(node, Session { number, out, over, heard, open: false });
+        let same = known.status.state == NodeState::Ready
+            && known.description == description
+            && (known.addr, known.port) == addr;
+        if same {
+            self.ready(node, number, Ok(()));
+            return;
+        }
+        let handle = self.handle.clone();
+        let op = Op::SetNodeStatus {
+            id: node,
+            status: NodeStatus { state: NodeState::Ready, message: String::new(), since: now() },
+            description: Some(description),
+            addr: Some(addr),
+        };
+        self.proposals.push(Box::pin(async move {
+            let outcome = handle.propose(Transaction { at: now(), ops: vec![op] }).await.map(drop);
+            Proposed::Ready { node, number, outcome }
+        }));
+    }
+
+    /// The node is known to be ready: its session opens.
+    fn ready(&mut self, node: NodeId, number: u64, outcome: Result<(), ProposeError>) {
+        let Some(session) = self.sessions.get_mut(&node).filter(|session| session.number == number) else {
+            return;
+        };
+        if let Err(error) = outcome {
+            let status = match error {
+                ProposeError::NotLeader { .. } => super::not_the_leader(&self.handle),
+                ProposeError::Refused(_) => gone(node),
+                error => Status::unavailable(error.to_string()),
+            };
+            self.end(node, status);
+            return;
+        }
+        session.open = true;
+        let spec = self.spec();
+        let welcome = Welcome {
+            heartbeat_ms: spec.heartbeat_ms,
+            dead_after_ms: spec.dead_after_ms,
+            managers: self.managers.clone(),
+        };
+        let full = self.handle.read(|state| self.core.open(state, node));
+        tracing::info!(%node, tasks = full.tasks.len(), "session open");
+        self.send(node, ToAgent::Welcome(welcome));
+        self.send(node, ToAgent::Assignments(full));
+    }
+
+    fn closed(&mut self, node: NodeId, number: u64) {
+        if self.sessions.get(&node).is_some_and(|session| session.number == number) {
+            tracing::debug!(%node, "session closed");
+            self.drop_session(node);
+        }
+    }
+
+    fn end(&mut self, node: NodeId, status: Status) {
+        if let Some(session) = self.sessions.get(&node) {
+            // A full queue: its stream ends all the same.
+            let _ = session.out.try_send(Err(status));
+        }
+        self.drop_session(node);
+    }
+
+    fn drop_session(&mut self, node: NodeId) {
+        if let Some(session) = self.sessions.remove(&node) {
+            self.liveness.heard(node, session.heard.at());
+            session.over.cancel();
+            self.core.close(node);
+        }
+    }
+
+    fn send(&mut self, node: NodeId, message: ToAgent) {
+        let Some(session) = self.sessions.get(&node) else { return };
+        if session.out.try_send(Ok(ManagerMessage { message: Some(message) })).is_err() {
+            tracing::warn!(%node, "the session does not take its messages in time; it begins anew");
+            self.drop_session(node);
+        }
+    }
+
+    /// Gathers what else has changed just now, and sends it all. False: there is nothing to watch any more.
+    async fn watched(&mut self, first: Watched, watcher: &mut Watcher) -> bool {
+        let deadline = self.sent + DEBOUNCE;
+        let mut events: Vec<Arc<[Event]>> = Vec::new();
+        let mut resync = false;
+        let mut next = first;
+        loop {
+            match next {
+                Watched::Changes { events: more, .. } => events.push(more),
+                Watched::Resync => resync = true,
+                Watched::Closed => return false,
+            }
+            match timeout_at(deadline.into(), watcher.next()).await {
+                Ok(watched) => next = watched,
+                Err(_) => break,
+            }
+        }
+        let messages = self.handle.read(|state| {
+            if resync {
+                self.core.resync(state)
+            } else {
+                self.core.advance(state, events.iter().flat_map(|events| events.iter()))
+            }
+        });
+        self.sent = Instant::now();
+        for (node, message) in messages {
+            self.send(node, ToAgent::Assignments(message));
+        }
+        true
+    }
+
+    fn tick(&mut self) {
+        let at = Instant::now();
+        for (node, session) in &self.sessions {
+            self.liveness.heard(*node, session.heard.at());
+        }
+        self.liveness.tick(at);
+        if self.judging {
+            return;
+        }
+        let dead_after = Duration::from_millis(u64::from(self.spec().dead_after_ms));
+        let judged = self.handle.read(|state| self.judge(state, dead_after, at));
+        for node in judged.gone {
+            self.liveness.forget(node);
+            self.end(node, gone(node));
+        }
+        for node in judged.dead {
+            self.end(node, Status::deadline_exceeded("nothing was heard of this node for too long"));
+        }
+        if judged.ops.is_empty() {
+            return;
+        }
+        self.judging = true;
+        let handle = self.handle.clone();
+        self.proposals.push(Box::pin(async move {
+            let transaction = Transaction { at: now(), ops: judged.ops };
+            if let Err(error) = handle.propose(transaction).await {
+                // The next tick judges again.
+                tracing::warn!("the state of nodes could not be written: {error}");
+            }
+            Proposed::Judged
+        }));
+    }
+
+    /// Level-triggered: what the state says of nodes against what is heard of them.
+    fn judge(&self, state: &State, dead_after: Duration, at: Instant) -> Judgement {
+        let mut judgement = Judgement::default();
+        for node in self.sessions.keys().filter(|node| !state.nodes().contains_key(node)) {
+            judgement.gone.push(*node);
+        }
+        for (id, node) in state.nodes() {
+            let dead = self.liveness.is_dead(*id, dead_after, at);
+            let session = self.sessions.get(id);
+            let status = |state, message| Op::SetNodeStatus {
+                id: *id,
+                status: NodeStatus { state, message, since: now() },
+                description: None,
+                addr: None,
+            };
+            if dead && session.is_some() {
+                judgement.dead.push(*id);
+            }
+            if dead && node.status.state == NodeState::Ready {
+                let silence = self.liveness.silence(*id, at).as_millis();
+                let message = format!("nothing was heard of it for {silence} ms");
+                tracing::warn!(node = %id, hostname = %node.description.hostname, "node is down: {message}");
+                judgement.ops.push(status(NodeState::Down, message));
+            }
+            // A judgement that was overtaken by the node's own word.
+            if !dead && session.is_some_and(|s| s.open) && node.status.state != NodeState::Ready {
+                judgement.ops.push(status(NodeState::Ready, String::new()));
+            }
+        }
+        judgement
+    }
+
+    fn look_at_managers(&mut self) {
+        let managers = managers(&self.handle);
+        if managers.is_empty() || managers == self.managers {
+            return;
+        }
+        self.managers = managers;
+        let revision = self.handle.read(State::revision);
+        let open: Vec<NodeId> = self.core.nodes().collect();
+        for node in open {
+            let managers = self.managers.clone();
+            self.send(node, ToAgent::Assignments(Assignments { revision, managers, ..Assignments::default() }));
+        }
+    }
+
+    fn spec(&self) -> ClusterSpec {
+        self.handle.read(|state| state.cluster().map(|cluster| cluster.spec.clone())).unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct Judgement {
+    ops: Vec<Op>,
+    gone: Vec<NodeId>,
+    dead: Vec<NodeId>,
+}
+
+fn gone(node: NodeId) -> Status {
+    Status::permission_denied(format!(
+        "node {node} was removed from the cluster; run `clusterctl leave --force` there, then join again"
+    ))
+}

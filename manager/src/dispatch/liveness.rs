@@ -1,0 +1,119 @@
+//! Who is alive: pure.
+//!
+//! A node is given up when nothing was heard of it for the whole bound, counted only over time in which this
+//! manager itself was running: when its own ticks come late, everybody gets that much longer. A new leader
+//! has heard of nobody yet and gives every node twice the bound to find it.
+
+use api::model::NodeId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// When each node was last heard of.
+#[derive(Debug)]
+pub struct Liveness {
+    heard: BTreeMap<NodeId, Instant>,
+    began: Instant,
+    ticked: Instant,
+    /// Time in which this manager did not run, since it began to lead.
+    lost: Duration,
+}
+
+/// How often [`Liveness::tick`] is to be called, at least.
+pub const TICK: Duration = Duration::from_millis(200);
+
+impl Liveness {
+    /// Leading begins.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { heard: BTreeMap::new(), began: now, ticked: now, lost: Duration::ZERO }
+    }
+
+    /// A node was heard of.
+    pub fn heard(&mut self, node: NodeId, now: Instant) {
+        // Kept in running time, so that later stalls don't count against it.
+        let at = now.checked_sub(self.lost).unwrap_or(self.began);
+        let entry = self.heard.entry(node).or_insert(at);
+        *entry = (*entry).max(at);
+    }
+
+    /// A node is no member any more.
+    pub fn forget(&mut self, node: NodeId) {
+        self.heard.remove(&node);
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.ticked);
+        self.lost += passed.saturating_sub(2 * TICK);
+        self.ticked = now;
+    }
+
+    /// Whether a node is to be given up.
+    #[must_use]
+    pub fn is_dead(&self, node: NodeId, dead_after: Duration, now: Instant) -> bool {
+        let now = now.checked_sub(self.lost).unwrap_or(self.began);
+        match self.heard.get(&node) {
+            Some(heard) => now.saturating_duration_since(*heard) > dead_after,
+            None => now.saturating_duration_since(self.began) > 2 * dead_after,
+        }
+    }
+
+    /// For how long nothing was heard of a node.
+    #[must_use]
+    pub fn silence(&self, node: NodeId, now: Instant) -> Duration {
+        let now = now.checked_sub(self.lost).unwrap_or(self.began);
+        now.saturating_duration_since(self.heard.get(&node).copied().unwrap_or(self.began))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+    const BOUND: Duration = Duration::from_secs(3);
+
+    /// Ticks on time until `until` after `start`.
+    fn run(liveness: &mut Liveness, start: Instant, from_ms: u64, until_ms: u64) {
+        for ms in (from_ms..=until_ms).step_by(200) {
+            liveness.tick(start + Duration::from_millis(ms));
+        }
+    }
+
+    #[test]
+    fn a_silent_node_is_given_up_after_the_bound_and_not_before() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        liveness.heard(NODE, start);
+        run(&mut liveness, start, 0, 3_000);
+        assert!(!liveness.is_dead(NODE, BOUND, start + BOUND));
+        assert!(liveness.is_dead(NODE, BOUND, start + BOUND + Duration::from_millis(1)));
+        liveness.heard(NODE, start + BOUND);
+        assert!(!liveness.is_dead(NODE, BOUND, start + 2 * BOUND));
+    }
+
+    #[test]
+    fn a_new_leader_gives_everybody_twice_the_bound() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        run(&mut liveness, start, 0, 6_000);
+        assert!(!liveness.is_dead(NODE, BOUND, start + 2 * BOUND));
+        assert!(liveness.is_dead(NODE, BOUND, start + 2 * BOUND + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_stall_of_this_manager_counts_against_nobody() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        run(&mut liveness, start, 0, 1_000);
+        liveness.heard(NODE, start + Duration::from_secs(1));
+        // Frozen for a minute.
+        let woken = start + Duration::from_secs(61);
+        liveness.tick(woken);
+        assert!(!liveness.is_dead(NODE, BOUND, woken));
+        run(&mut liveness, start, 61_200, 66_000);
+        assert!(liveness.is_dead(NODE, BOUND, start + Duration::from_secs(66)));
+        liveness.heard(NODE, start + Duration::from_secs(66));
+        assert!(!liveness.is_dead(NODE, BOUND, start + Duration::from_secs(69)));
+    }
+}

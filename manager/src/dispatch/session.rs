@@ -1,0 +1,159 @@
+//! One agent's session: reads what it says until either side ends it.
+
+use super::hub::{HubHandle, Message, Opening};
+use super::statuses::{Ack, Report};
+use api::convert;
+use api::model::{NodeDescription, NodeId, TaskId, TaskStatus};
+use api::proto::agent_message::Message as FromAgent;
+use api::proto::{AgentMessage, ManagerMessage, StatusBatch};
+use raft_store::Handle;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+
+/// Messages on their way to an agent; one that leaves so many lie begins anew.
+const QUEUE: usize = 64;
+/// How long an agent may take to say who it is.
+const HELLO_BOUND: Duration = Duration::from_secs(5);
+/// Most statuses of one message.
+const STATUSES_MAX: usize = 10_000;
+
+/// When a session was last heard of, as milliseconds after the hub began.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    base: Instant,
+    at_ms: Arc<AtomicU64>,
+}
+
+impl Heard {
+    /// Just now.
+    pub fn new(base: Instant) -> Self {
+        let heard = Self { base, at_ms: Arc::default() };
+        heard.now();
+        heard
+    }
+
+    /// A message has come in.
+    pub fn now(&self) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// When the last one came in.
+    pub fn at(&self) -> Instant {
+        self.base + Duration::from_millis(self.at_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// Opens a session: the stream of what the agent is told.
+pub async fn open(
+    tasks: &TaskTracker,
+    handle: &Handle,
+    hub: Arc<HubHandle>,
+    node: NodeId,
+    mut stream: Streaming<AgentMessage>,
+) -> Result<ReceiverStream<Result<ManagerMessage, Status>>, Status> {
+    let first = timeout(HELLO_BOUND, stream.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the session's first message did not come"))??;
+    let Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }) = first else {
+        return Err(Status::invalid_argument("a session's first message has to be hello"));
+    };
+    let invalid = |error: convert::ConvertError| Status::invalid_argument(error.to_string());
+    let description = hello.description.ok_or_else(|| Status::invalid_argument("hello without a description"))?;
+    let description = NodeDescription::try_from(description).map_err(invalid)?;
+    let addr = Ipv4Addr::from(hello.addr);
+    let port = u16::try_from(hello.port).unwrap_or(0);
+    if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || port == 0 {
+        return Err(Status::invalid_argument(format!("{addr}:{} is no address of a node", hello.port)));
+    }
+    let (out, rx) = mpsc::channel(QUEUE);
+    let over = CancellationToken::new();
+    let heard = Heard::new(hub.base);
+    let number = hub.next_number();
+    let opening = Opening {
+        node,
+        number,
+        description,
+        addr: (addr, port),
+        out: out.clone(),
+        over: over.clone(),
+        heard: heard.clone(),
+    };
+    if hub.messages.send(Message::Open(Box::new(opening))).await.is_err() {
+        return Err(super::not_the_leader(handle));
+    }
+    let reader = Reader { node, number, hub, out, over, heard };
+    tasks.spawn(reader.run(stream));
+    Ok(ReceiverStream::new(rx))
+}
+
+struct Reader {
+    node: NodeId,
+    number: u64,
+    hub: Arc<HubHandle>,
+    out: mpsc::Sender<Result<ManagerMessage, Status>>,
+    over: CancellationToken,
+    heard: Heard,
+}
+
+impl Reader {
+    async fn run(self, mut stream: Streaming<AgentMessage>) {
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = self.over.cancelled() => break,
+                // The agent reads no more.
+                () = self.out.closed() => break,
+            };
+            let Ok(Some(message)) = message else { break };
+            self.heard.now();
+            if let Some(FromAgent::Statuses(batch)) = message.message
+                && !self.statuses(batch).await
+            {
+                break;
+            }
+        }
+        // The hub may be gone; then so are its sessions.
+        let _ = self.hub.messages.send(Message::Closed { node: self.node, number: self.number }).await;
+    }
+
+    async fn statuses(&self, batch: StatusBatch) -> bool {
+        let sequence = batch.sequence;
+        let read = read(batch);
+        let statuses = match read {
+            Ok(statuses) => statuses,
+            Err(status) => {
+                // A full queue: the session ends anyway.
+                let _ = self.out.try_send(Err(status));
+                return false;
+            }
+        };
+        let ack = Ack { sequence, out: self.out.clone(), over: self.over.clone() };
+        let report = Report { node: self.node, statuses, ack };
+        tokio::select! {
+            sent = self.hub.reports.send(report) => sent.is_ok(),
+            () = self.over.cancelled() => false,
+        }
+    }
+}
+
+fn read(batch: StatusBatch) -> Result<Vec<(TaskId, TaskStatus)>, Status> {
+    if batch.statuses.len() > STATUSES_MAX {
+        return Err(Status::invalid_argument(format!("{STATUSES_MAX} statuses are the most at once")));
+    }
+    let invalid = |error: convert::ConvertError| Status::invalid_argument(error.to_string());
+    let statuses = batch.statuses.into_iter().map(|set| {
+        let id = convert::task_id(&set.id).map_err(invalid)?;
+        let status = set.status.ok_or_else(|| Status::invalid_argument("a status that is none"))?;
+        Ok((id, TaskStatus::try_from(status).map_err(invalid)?))
+    });
+    statuses.collect()
+}

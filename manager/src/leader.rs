@@ -1,0 +1,160 @@
+//! The leader's loop: watch, gather, decide, propose. Level-triggered: each pass decides from the whole state,
+//! so a pass that was refused, or a change that was missed, is made good by the next.
+
+use crate::clock::now;
+use crate::sweep;
+use api::model::{TaskState, Timestamp};
+use api::state::{Event, State, Transaction};
+use raft_store::{Handle, ProposeError, Watched, Watcher};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Changes are gathered for this long when a pass was made just before.
+const DEBOUNCE: Duration = Duration::from_millis(25);
+/// A pass is made at least this often, whatever the watch says.
+const RESYNC: Duration = Duration::from_secs(30);
+/// The pause after a pass that was refused, doubling.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How a pass went.
+enum Pass {
+    /// All was taken; look again at that time.
+    Done(Option<Timestamp>),
+    /// Something was refused, or found no quorum.
+    Again,
+}
+
+/// Goes on until it is stopped.
+pub async fn run(handle: Handle, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = passes(&handle) => {}
+    }
+}
+
+async fn passes(handle: &Handle) {
+    let mut watcher = handle.watch();
+    let mut pause = PAUSE_MIN;
+    let mut last: Option<Instant> = None;
+    let mut next: Option<Timestamp> = None;
+    loop {
+        if !wait(&mut watcher, last, next).await {
+            return;
+        }
+        let outcome = pass(handle).await;
+        last = Some(Instant::now());
+        match outcome {
+            Pass::Done(at) => (pause, next) = (PAUSE_MIN, at),
+            Pass::Again => {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                next = Some(now());
+            }
+        }
+    }
+}
+
+/// Until something that matters has changed, or the time has come. False: there is nothing to watch.
+async fn wait(watcher: &mut Watcher, last: Option<Instant>, next: Option<Timestamp>) -> bool {
+    let soonest = last.map(|last| last + DEBOUNCE);
+    let bound = next.map_or(RESYNC, |next| Duration::from_millis(next.since_ms(now())).min(RESYNC));
+    let mut deadline = Instant::now() + bound;
+    loop {
+        match timeout_at(deadline, watcher.next()).await {
+            Ok(Watched::Closed) => return false,
+            Ok(Watched::Resync) => {}
+            Ok(Watched::Changes { events, .. }) if events.iter().any(matters) => {}
+            Ok(Watched::Changes { .. }) => continue,
+            Err(_) => return true,
+        }
+        // What else comes until then is of the same pass.
+        deadline = deadline.min(soonest.unwrap_or_else(Instant::now));
+    }
+}
+
+/// Whether a change can change a decision: a task's steps between its node and its running can't.
+fn matters(event: &Event) -> bool {
+    match event {
+        Event::Task(_, Some(old), Some(new)) => {
+            let on_its_way = |state: TaskState| state >= TaskState::Assigned && state < TaskState::Running;
+            !(old.desired == new.desired
+                && old.node == new.node
+                && on_its_way(old.status.state)
+                && on_its_way(new.status.state))
+        }
+        Event::Template(..) => false,
+        _ => true,
+    }
+}
+
+async fn pass(handle: &Handle) -> Pass {
+    let state = handle.read(State::clone);
+    let at = now();
+    let decided = tokio::task::spawn_blocking(move || {
+        let decision = scheduler::schedule(&state, at, &mut rand::random);
+        (decision, sweep::networks(&state))
+    });
+    let (decision, swept) = match decided.await {
+        Ok(decided) => decided,
+        Err(error) => {
+            tracing::error!("a scheduling pass failed: {error}");
+            return Pass::Again;
+        }
+    };
+    let mut transactions = decision.transactions;
+    if !swept.is_empty() {
+        transactions.push(Transaction { at, ops: swept });
+    }
+    let mut again = false;
+    for transaction in transactions {
+        let count = transaction.ops.len();
+        match handle.propose(transaction).await {
+            Ok(revision) => tracing::debug!(revision, ops = count, "decided"),
+            // The state has moved on: the next pass sees how.
+            Err(ProposeError::Refused(refused)) => {
+                tracing::debug!("a decision was refused: {refused}");
+                again = true;
+            }
+            // Whoever started this ends it when this manager does not lead any more.
+            Err(error) => {
+                tracing::info!("a decision could not be written: {error}");
+                return Pass::Again;
+            }
+        }
+    }
+    if again { Pass::Again } else { Pass::Done(decision.next) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, apply, running, state_of};
+    use api::model::{TaskId, TaskStatus};
+    use api::state::Op;
+
+    #[test]
+    fn a_tasks_end_matters_and_its_way_does_not() {
+        let mut state = state_of(vec![
+            Op::CreateNode(Box::new(testing::node(1, "node1"))),
+            Op::CreateService(Box::new(testing::service(1, "web"))),
+        ]);
+        assert!(running(&mut state, 1, 1, 1, 1).iter().any(matters), "a new task");
+        let task = state.tasks()[&TaskId(1)].clone();
+        let step = |from, to| {
+            let with = |state| {
+                let status = TaskStatus { state, ..TaskStatus::default() };
+                Some(std::sync::Arc::new(api::model::Task { status, ..(*task).clone() }))
+            };
+            matters(&Event::Task(TaskId(1), with(from), with(to)))
+        };
+        assert!(!step(TaskState::Assigned, TaskState::Accepted));
+        assert!(!step(TaskState::Preparing, TaskState::Starting));
+        assert!(step(TaskState::Starting, TaskState::Running));
+        assert!(step(TaskState::Preparing, TaskState::Rejected));
+        assert!(step(TaskState::Running, TaskState::Failed));
+        let events = apply(&mut state, vec![Op::SetTaskDesired { id: TaskId(1), desired: TaskState::Shutdown }]);
+        assert!(events.iter().any(matters));
+    }
+}

@@ -1,0 +1,232 @@
+//! A running manager: its store, its services, what it does while it leads.
+
+use crate::auth::guard;
+use crate::ca::CaService;
+use crate::control::Control;
+use crate::dialer::Dialer;
+use crate::dispatch::Dispatch;
+use crate::found::Founding;
+use crate::identity::Identity;
+use crate::proxy::{Upstream, forward};
+use crate::raft_rpc::{Network, RaftService, join_raft, leave_raft};
+use crate::terms;
+use crate::upstream::{ManagerPolicy, ManagerUpstream};
+use api::model::NodeId;
+use api::proto::ca_server::CaServer;
+use api::proto::control_server::ControlServer;
+use api::proto::dispatch_server::DispatchServer;
+use api::proto::raft_server::RaftServer;
+use raft_store::{Handle, OpenError, Options, ProposeError};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::service::Routes;
+
+/// Largest message between managers, and from the CLI, bytes.
+pub const MESSAGE_MAX: usize = 16 << 20;
+/// Entries of the log between two snapshots.
+const SNAPSHOT_EVERY: u64 = 5_000;
+
+/// What a manager is given.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// The folder of its replicated state.
+    pub dir: PathBuf,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where others reach it, `host:port`.
+    pub addr: String,
+    /// The cluster's root certificate, PEM.
+    pub ca_pem: String,
+    /// How it reaches others.
+    pub dialer: Dialer,
+    /// Raft's pace.
+    pub pace: Pace,
+}
+
+/// Raft's pace, milliseconds.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// The leader says so often that it is there.
+    pub heartbeat_ms: u64,
+    /// A follower that hears nothing for so long stands for election.
+    pub election_ms: std::ops::Range<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { heartbeat_ms: 100, election_ms: 500..1_000 }
+    }
+}
+
+/// Why a manager can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its store.
+    #[error("the cluster's state in {dir} can't be opened")]
+    Store {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        cause: OpenError,
+    },
+    /// The first entry of a new cluster.
+    #[error("the cluster could not be made")]
+    Initialize(#[source] ProposeError),
+    /// There is a cluster already.
+    #[error("{0} holds the state of a cluster already; leave it first with `clusterctl leave`")]
+    NotEmpty(PathBuf),
+}
+
+/// A running manager. Has to be shut down.
+pub struct Manager {
+    handle: Handle,
+    identity: Identity,
+    dialer: Dialer,
+    addr: String,
+    upstream: Arc<ManagerUpstream>,
+    policy: Arc<ManagerPolicy>,
+    services: Routes,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    terms: JoinHandle<()>,
+}
+
+impl Manager {
+    /// Opens the store and takes part as far as it belongs to the managers: a store that is new waits for
+    /// [`Manager::join`].
+    ///
+    /// # Errors
+    /// When the store can't be opened.
+    pub async fn start(config: ManagerConfig) -> Result<Self, StartError> {
+        let options = Options {
+            dir: config.dir.clone(),
+            node: config.identity.node,
+            addr: config.addr.clone(),
+            heartbeat_ms: config.pace.heartbeat_ms,
+            election_ms: config.pace.election_ms.clone(),
+            snapshot_every: SNAPSHOT_EVERY,
+        };
+        let handle = Handle::open(options, Network::new(config.dialer.clone()))
+            .await
+            .map_err(|cause| StartError::Store { dir: config.dir.clone(), cause })?;
+        Ok(Self::assemble(handle, config))
+    }
+
+    /// Makes a new cluster with this manager as its only one: all of it in the first entry of the log.
+    ///
+    /// # Errors
+    /// When the store can't be opened, or holds a cluster already.
+    pub async fn init(config: ManagerConfig, founding: &Founding) -> Result<Self, StartError> {
+        let dir = config.dir.clone();
+        let manager = Self::start(config).await?;
+        let made = if manager.handle.is_initialized().await {
+            Err(StartError::NotEmpty(dir))
+        } else {
+            manager.handle.initialize(founding.transaction()).await.map(drop).map_err(StartError::Initialize)
+        };
+        match made {
+            Ok(()) => Ok(manager),
+            Err(error) => {
+                manager.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn assemble(handle: Handle, config: ManagerConfig) -> Self {
+        let ManagerConfig { identity, addr, ca_pem, dialer, .. } = config;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let dispatch = Dispatch::new(handle.clone(), tasks.clone());
+        let control = Control {
+            handle: handle.clone(),
+            dialer: dialer.clone(),
+            me: identity.node,
+            addr: addr.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let raft = RaftService::new(handle.clone(), identity.node);
+        let services = Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(CaServer::new(CaService::new(handle.clone(), &ca_pem)))
+            .add_service(DispatchServer::new(dispatch.clone()).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(
+                RaftServer::new(raft)
+                    .max_decoding_message_size(MESSAGE_MAX)
+                    .max_encoding_message_size(MESSAGE_MAX),
+            );
+        let upstream = Arc::new(ManagerUpstream::new(handle.clone(), dialer.clone(), identity.node));
+        upstream.serve(services.clone());
+        let leadership = handle.leadership();
+        let policy = Arc::new(ManagerPolicy { handle: handle.clone(), me: identity, leadership });
+        let terms = tokio::spawn(terms::run(handle.clone(), dispatch, stop.clone()));
+        Self { handle, identity, dialer, addr, upstream, policy, services, stop, tasks, terms }
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What other nodes may call here, and `more` (the agent's service), behind the table of who may call
+    /// what: for the TLS listener.
+    #[must_use]
+    pub fn routes(&self, more: Routes) -> Routes {
+        let all = self.services.clone().into_axum_router();
+        // Routers with a fallback each can't be merged: the services go below the agent's fallback.
+        let merged: Routes = more.into_axum_router().fallback_service(all).into();
+        guard(forward(merged, self.upstream()), self.policy.clone())
+    }
+
+    /// Where calls that the leader serves go: for the local socket's proxy.
+    #[must_use]
+    pub fn upstream(&self) -> Arc<dyn Upstream> {
+        self.upstream.clone()
+    }
+
+    /// What decides over calls here.
+    #[must_use]
+    pub fn policy(&self) -> Arc<dyn crate::auth::Policy> {
+        self.policy.clone()
+    }
+
+    /// Asks a manager at one of these addresses (`host:port`) to be made one of the managers. Returns once
+    /// this one is a voter.
+    ///
+    /// # Errors
+    /// Why not: of each address tried.
+    pub async fn join(&self, managers: &[String], bound: Duration) -> Result<(), Status> {
+        join_raft(&self.dialer, managers, &self.addr, bound).await
+    }
+
+    /// Takes a manager (this one or another) out of the managers. The last one can't be taken out.
+    ///
+    /// # Errors
+    /// When there is no quorum, or it is the last one.
+    pub async fn leave(&self, node: NodeId, bound: Duration) -> Result<(), Status> {
+        leave_raft(&self.upstream(), node, bound).await
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Ends everything it does and joins it. Sessions and logs end; the store is closed.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if let Err(error) = self.terms.await {
+            tracing::error!("the leader's work failed: {error}");
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.handle.shutdown().await;
+    }
+}

@@ -1,0 +1,249 @@
+//! The calling side: one [`Peering`] per purpose and manager.
+
+use crate::dialer::{Dialer, Lane, root_cause, was_not_sent};
+use crate::manager::MESSAGE_MAX;
+use api::proto::raft_client::RaftClient;
+use api::proto::{AppendEntriesRequest as WireAppend, SnapshotChunk};
+use futures_util::stream;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::OptionalSend;
+use prost::Message;
+use raft_store::{Peer, TypeConfig, wire};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Entries of one message, bytes: well below what is taken.
+const APPEND_MAX: usize = MESSAGE_MAX / 2;
+/// A piece of a snapshot, bytes.
+const CHUNK: usize = 1 << 20;
+/// How long a disk may take over entries, at least.
+const APPEND_BOUND: Duration = Duration::from_secs(3);
+/// How long a heartbeat may take, at least.
+const PULSE_BOUND: Duration = Duration::from_millis(400);
+/// How long a snapshot may take, whole.
+const SNAPSHOT_BOUND: Duration = Duration::from_secs(120);
+
+/// Makes the connections to other managers.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    dialer: Dialer,
+}
+
+impl Network {
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer }
+    }
+
+    fn peering(&self, peer: &Peer, lane: Lane) -> Peering {
+        let channel = self.dialer.lane(&peer.addr, peer.node_id, lane);
+        let pulse = self.dialer.lane(&peer.addr, peer.node_id, Lane::Pulse);
+        Peering { client: client(channel), pulse: client(pulse) }
+    }
+}
+
+fn client(channel: Channel) -> RaftClient<Channel> {
+    RaftClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX)
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peering;
+
+    async fn new_client(&mut self, _: u64, peer: &Peer) -> Peering {
+        self.peering(peer, Lane::Raft)
+    }
+
+    async fn new_heartbeat_client(&mut self, _: u64, peer: &Peer) -> Peering {
+        self.peering(peer, Lane::Pulse)
+    }
+
+    async fn new_snapshot_client(&mut self, _: u64, peer: &Peer) -> Peering {
+        self.peering(peer, Lane::Bulk)
+    }
+}
+
+/// A way to one manager.
+pub(crate) struct Peering {
+    client: RaftClient<Channel>,
+    /// For what must not wait behind bulk.
+    pulse: RaftClient<Channel>,
+}
+
+type Failed = RPCError<TypeConfig>;
+
+fn unreadable(error: &wire::WireError) -> Failed {
+    RPCError::Network(NetworkError::new(error))
+}
+
+fn failed(status: &Status) -> Failed {
+    if was_not_sent(status) {
+        return RPCError::Unreachable(Unreachable::from_string(root_cause(status)));
+    }
+    RPCError::Network(NetworkError::from_string(format!("{}: {}", status.code(), status.message())))
+}
+
+fn late(bound: Duration) -> Failed {
+    RPCError::Network(NetworkError::from_string(format!("no answer within {} ms", bound.as_millis())))
+}
+
+async fn within<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Failed> {
+    match timeout(bound, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(failed(&status)),
+        Err(_) => Err(late(bound)),
+    }
+}
+
+/// Leaves out the entries that are too many for one message; whether some were.
+fn fit(message: &mut WireAppend) -> bool {
+    let mut bytes = 0;
+    let fitting = message
+        .entries
+        .iter()
+        .take_while(|entry| {
+            bytes += entry.encoded_len();
+            bytes <= APPEND_MAX
+        })
+        .count()
+        // One is sent whatever its size: the store bounds it.
+        .max(1);
+    let cut = fitting < message.entries.len();
+    message.entries.truncate(fitting);
+    cut
+}
+
+impl RaftNetworkV2<TypeConfig> for Peering {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
+        let mut message = wire::append_request(&request);
+        let least = if message.entries.is_empty() { PULSE_BOUND } else { APPEND_BOUND };
+        let cut = fit(&mut message);
+        let last = message.entries.last().and_then(|entry| entry.id);
+        let reply = within(option.soft_ttl().max(least), self.client.append_entries(message)).await?;
+        let reply = wire::read_append_reply(&reply).map_err(|e| unreadable(&e))?;
+        match (reply, last) {
+            (AppendEntriesResponse::Success, Some(last)) if cut => {
+                let last = wire::read_log_id(&last).map_err(|e| unreadable(&e))?;
+                Ok(AppendEntriesResponse::PartialSuccess(Some(last)))
+            }
+            (reply, _) => Ok(reply),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Failed> {
+        let call = self.pulse.vote(wire::vote_request(&request));
+        let reply = within(option.soft_ttl(), call).await?;
+        wire::read_vote_reply(&reply).map_err(|e| unreadable(&e))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Failed> {
+        let call = self.pulse.pre_vote(wire::vote_request(&request));
+        let reply = within(option.soft_ttl(), call).await?;
+        wire::read_vote_reply(&reply).map_err(|e| unreadable(&e))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let chunks = stream::iter(chunks(&vote, &snapshot));
+        let reply = tokio::select! {
+            reply = within(SNAPSHOT_BOUND, self.client.install_snapshot(chunks)) => reply,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        let reply = reply.and_then(|reply| wire::read_snapshot_reply(&reply).map_err(|e| unreadable(&e)));
+        reply.map_err(|error| match error {
+            RPCError::Unreachable(error) => StreamingError::Unreachable(error),
+            RPCError::Network(error) => StreamingError::Network(error),
+            other => StreamingError::Network(NetworkError::new(&other)),
+        })
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Failed> {
+        let call = self.pulse.transfer_leader(wire::transfer_request(&request));
+        let reply = within(option.soft_ttl().max(PULSE_BOUND), call).await?;
+        if reply.ok {
+            return Ok(Ok(()));
+        }
+        let actual = wire::read_vote(reply.vote.as_ref()).map_err(|e| unreadable(&e))?;
+        Ok(Err(openraft::raft::TransferLeaderError::VoteChanged { expected: *request.from_leader(), actual }))
+    }
+}
+
+/// A snapshot in pieces, made as they are sent. The first says what it is.
+fn chunks(
+    vote: &VoteOf<TypeConfig>,
+    snapshot: &SnapshotOf<TypeConfig, Vec<u8>>,
+) -> impl Iterator<Item = SnapshotChunk> + Send + 'static {
+    // Shared by all pieces, copied once.
+    let data = bytes::Bytes::copy_from_slice(&snapshot.snapshot);
+    let first = SnapshotChunk {
+        vote: Some(wire::vote(vote)),
+        meta: Some(wire::snapshot_meta(&snapshot.meta)),
+        total_bytes: data.len() as u64,
+        data: bytes::Bytes::new(),
+    };
+    let pieces = (0..data.len()).step_by(CHUNK).map(move |at| SnapshotChunk {
+        data: data.slice(at..(at + CHUNK).min(data.len())),
+        ..SnapshotChunk::default()
+    });
+    std::iter::once(first).chain(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::proto::{Entry, LeaderId, LogId, entry::Payload};
+
+    fn entry(index: u64, bytes: usize) -> Entry {
+        let leader = Some(LeaderId { term: 1, node: 1 });
+        Entry {
+            id: Some(LogId { leader, index }),
+            payload: Some(Payload::Transaction(vec![0; bytes].into())),
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_to_what_is_taken_and_never_to_nothing() {
+        let cut = |sizes: &[usize]| {
+            let entries = sizes.iter().zip(1..).map(|(size, index)| entry(index, *size)).collect();
+            let mut message = WireAppend { entries, ..WireAppend::default() };
+            let was_cut = fit(&mut message);
+            (message.entries.len(), was_cut)
+        };
+        assert_eq!(cut(&[]), (0, false));
+        assert_eq!(cut(&[10, 10]), (2, false));
+        assert_eq!(cut(&[APPEND_MAX / 2, APPEND_MAX / 4, APPEND_MAX / 2]), (2, true));
+        assert_eq!(cut(&[APPEND_MAX + 1, 10]), (1, true));
+    }
+}

@@ -152,13 +152,14 @@ pub fn assemble(task: &Task, spec: &ContainerSpec, parts: &Parts<'_>) -> Result<
     };
     container.hostname = Some(hostname);
     container.netns = Some(parts.netns.to_owned());
-    container.stop_signal = match parts.image.stop_signal.as_str() {
-        "" => None,
-        name => Some(
-            name.parse()
-                .map_err(|source| ContainerError::StopSignal { image: spec.image.clone(), source })?,
-        ),
-    };
+    container.stop_signal = parts
+        .image
+        .stop_signal
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .map(str::parse)
+        .transpose()
+        .map_err(|source| ContainerError::StopSignal { image: spec.image.clone(), source })?;
     let own = ["hosts", "hostname", "resolv.conf"].map(|name| ReadyMount {
         source: parts.places.etc(name),
         target: format!("/etc/{name}"),

@@ -106,7 +106,9 @@ impl Agent {
         let mut supervisor = Supervisor::new(tools.clone());
         supervisor.recover(&desired).await;
         // From here on what carries our names and is nobody's may be removed.
-        tools.overlay.ready();
+        if let Err(error) = tools.overlay.ready().await {
+            tracing::error!(%error, "leftovers of networks could not be removed");
+        }
 
         let mut known = disk.managers();
         known.extend(config.managers.into_iter().filter(|addr| !known.contains(addr)).collect::<Vec<_>>());

@@ -25,9 +25,6 @@ pub enum ViewError {
         /// What was sent.
         subnet: String,
     },
-    /// A message without its main part.
-    #[error("an assigned task without its {0}")]
-    Missing(&'static str),
 }
 
 /// The name of one of a service's tasks.

@@ -57,7 +57,7 @@ impl agent_server::Agent for AgentService {
             .await
             .map_err(|e| Status::internal(e.to_string()))?;
         let (name, node) = (request.name, self.hostname.clone());
-        let records = lines.map(move |line| {
+        let records = ReceiverStream::new(lines.into_receiver()).map(move |line| {
             let line = line.map_err(|e| Status::internal(e.to_string()))?;
             Ok(LogRecord {
                 task: name.clone(),

@@ -154,8 +154,8 @@ impl Session {
                                 return End::Lost("the agent is stopping".into());
                             }
                         }
-                        Some(FromManager::StatusesCommitted(sequence)) => self.book.committed(sequence),
-                        None => {}
+                        // Should one be lost, the session is, too, and all are sent again in the next.
+                        Some(FromManager::StatusesCommitted(_)) | None => {}
                     },
                     Ok(None) => return End::Lost("the manager ended the session".into()),
                     Err(status) => return ended(&status),

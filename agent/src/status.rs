@@ -1,4 +1,5 @@
-//! Statuses on their way to the managers: the newest of each task, until it is known to be committed.
+//! Statuses on their way to the managers: the newest of each task. All are sent again in a new session, so
+//! that one that was lost on the way is not lost for good; the managers take each only once.
 //!
 //! Bounded by the number of tasks: a newer status replaces an older one that was not yet sent.
 
@@ -12,7 +13,6 @@ struct Entry {
     status: TaskStatus,
     /// The batch that last carried it.
     sent: Option<u64>,
-    committed: bool,
 }
 
 /// The book.
@@ -30,7 +30,7 @@ impl StatusBook {
 
     /// Notes a task's newest status.
     pub fn report(&self, task: TaskId, status: TaskStatus) {
-        self.entries().insert(task, Entry { status, sent: None, committed: false });
+        self.entries().insert(task, Entry { status, sent: None});
         self.news.notify_one();
     }
 
@@ -42,7 +42,7 @@ impl StatusBook {
     /// A new session knows nothing: everything is to be sent again.
     pub fn begin_session(&self) {
         for entry in self.entries().values_mut() {
-            (entry.sent, entry.committed) = (None, false);
+            entry.sent = None;
         }
         self.news.notify_one();
     }
@@ -72,19 +72,6 @@ impl StatusBook {
         }
         batch
     }
-
-    /// Batches up to `sequence` are committed.
-    pub fn committed(&self, sequence: u64) {
-        for entry in self.entries().values_mut() {
-            entry.committed |= entry.sent.is_some_and(|sent| sent <= sequence);
-        }
-    }
-
-    /// Whether a task's end has been committed, so that nothing of it needs to be kept.
-    #[must_use]
-    pub fn end_is_committed(&self, task: TaskId) -> bool {
-        self.entries().get(&task).is_none_or(|e| e.committed && e.status.state.is_ended())
-    }
 }
 
 #[cfg(test)]
@@ -106,24 +93,10 @@ mod tests {
     }
 
     #[test]
-    fn a_status_newer_than_the_acknowledged_batch_is_not_acknowledged() {
-        let book = StatusBook::default();
-        book.report(TaskId(1), status(TaskState::Running));
-        let _ = book.take(1, 10);
-        book.report(TaskId(1), status(TaskState::Failed));
-        book.committed(1);
-        assert!(!book.end_is_committed(TaskId(1)));
-        let _ = book.take(2, 10);
-        book.committed(2);
-        assert!(book.end_is_committed(TaskId(1)));
-    }
-
-    #[test]
     fn a_new_session_hears_everything_again() {
         let book = StatusBook::default();
         book.report(TaskId(1), status(TaskState::Running));
         let _ = book.take(1, 10);
-        book.committed(1);
         book.begin_session();
         assert_eq!(book.take(1, 10).len(), 1);
     }

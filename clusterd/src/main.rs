@@ -5,7 +5,6 @@ mod address;
 mod checks;
 mod cli;
 mod daemon;
-mod dial;
 mod identity;
 mod join;
 mod listen;

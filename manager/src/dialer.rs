@@ -74,7 +74,10 @@ impl Dialer {
     /// With this node's certificate.
     #[must_use]
     pub fn new(tls: Arc<Tls>) -> Self {
-        Self { tls, cache: Arc::default() }
+        Self {
+            tls,
+            cache: Arc::default(),
+        }
     }
 
     /// A channel to whatever manager listens at `host:port`.
@@ -97,7 +100,11 @@ impl Dialer {
 
     /// Forgets every connection, so that the next calls are made with the certificate of then.
     pub fn forget_all(&self) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).channels.clear();
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .channels
+            .clear();
     }
 
     /// Whether something listens at `host:port` that is a manager of this cluster.
@@ -105,11 +112,17 @@ impl Dialer {
     /// # Errors
     /// What stands in the way.
     pub async fn probe(&self, addr: &str) -> Result<(), DialError> {
-        connect(addr, MANAGER_NAME, self.tls.client()).await.map(drop)
+        connect(addr, MANAGER_NAME, self.tls.client())
+            .await
+            .map(drop)
     }
 
     fn channel(&self, addr: &str, name: &str, lane: Lane) -> Channel {
-        let key = Key { addr: addr.to_owned(), name: name.to_owned(), lane };
+        let key = Key {
+            addr: addr.to_owned(),
+            name: name.to_owned(),
+            lane,
+        };
         // A panic while it was held leaves a map that is whole.
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clock += 1;
@@ -119,7 +132,11 @@ impl Dialer {
             return channel.clone();
         }
         if cache.channels.len() >= CACHE
-            && let Some(oldest) = cache.channels.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone())
+            && let Some(oldest) = cache
+                .channels
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(k, _)| k.clone())
         {
             cache.channels.remove(&oldest);
         }
@@ -164,7 +181,10 @@ async fn connect(
     name: &str,
     config: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let failed = |cause: String| DialError { addr: addr.to_owned(), cause };
+    let failed = |cause: String| DialError {
+        addr: addr.to_owned(),
+        cause,
+    };
     let opened = tokio::time::timeout(CONNECT_BOUND, async {
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
@@ -175,31 +195,41 @@ async fn connect(
     match opened {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(failed(explain(&error, name))),
-        Err(_) => Err(failed(format!("no answer within {} s", CONNECT_BOUND.as_secs()))),
+        Err(_) => Err(failed(format!(
+            "no answer within {} s",
+            CONNECT_BOUND.as_secs()
+        ))),
     }
 }
 
 /// TLS's own words, or those that say what they mean here.
 fn explain(error: &io::Error, name: &str) -> String {
     use rustls::CertificateError as Bad;
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(Bad::UnknownIssuer)) => {
             "its certificate is not of this cluster".into()
         }
-        Some(rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. })) => {
+        Some(rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        )) => {
             if name == MANAGER_NAME {
                 "it is no manager".into()
             } else {
-                format!("it is another node than {}", name.split('.').next().unwrap_or(name))
+                format!(
+                    "it is another node than {}",
+                    name.split('.').next().unwrap_or(name)
+                )
             }
         }
         Some(rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => {
             "its certificate has expired".into()
         }
-        Some(rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. })) => {
-            "its certificate is not valid yet: the clocks of the two machines differ".into()
-        }
+        Some(rustls::Error::InvalidCertificate(
+            Bad::NotValidYet | Bad::NotValidYetContext { .. },
+        )) => "its certificate is not valid yet: the clocks of the two machines differ".into(),
         Some(other) => format!("TLS: {other}"),
         None => error.to_string(),
     }

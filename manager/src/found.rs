@@ -4,7 +4,8 @@ use crate::ca::{CaError, Tokens, issue, make_root, new_secrets};
 use crate::identity::{Identity, KeyRequest, Material};
 use crate::tls::TlsError;
 use api::model::{
-    Cluster, ClusterId, ClusterSpec, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeStatus, Role, Timestamp,
+    Cluster, ClusterId, ClusterSpec, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
+    Role, Timestamp,
 };
 use api::state::{Op, Transaction};
 use std::net::Ipv4Addr;
@@ -52,19 +53,36 @@ impl Founding {
         let ca = make_root(id, at)?;
         let request = KeyRequest::generate()?;
         let cert_pem = issue(&ca, &request.csr_pem, id, node, Role::Manager, at)?;
-        let material = Material { ca_pem: ca.cert_pem.clone(), cert_pem, key_pem: request.key_pem };
-        let cluster = Cluster { id, meta: Meta::default(), spec, ca, tokens: new_secrets() };
+        let material = Material {
+            ca_pem: ca.cert_pem.clone(),
+            cert_pem,
+            key_pem: request.key_pem,
+        };
+        let cluster = Cluster {
+            id,
+            meta: Meta::default(),
+            spec,
+            ca,
+            tokens: new_secrets(),
+        };
         let first = Node {
             id: node,
             meta: Meta::default(),
-            spec: NodeSpec { role: Role::Manager, ..NodeSpec::default() },
+            spec: NodeSpec {
+                role: Role::Manager,
+                ..NodeSpec::default()
+            },
             description,
             status: NodeStatus::default(),
             addr,
             port,
         };
         Ok(Self {
-            identity: Identity { cluster: id, node, role: Role::Manager },
+            identity: Identity {
+                cluster: id,
+                node,
+                role: Role::Manager,
+            },
             material,
             tokens: Tokens::of(&cluster)?,
             cluster,

@@ -59,7 +59,9 @@ impl Identity {
         let node = text(subject.iter_common_name());
         let role = text(subject.iter_organizational_unit());
         Ok(Self {
-            cluster: cluster.parse().map_err(|_| field("organization", &cluster))?,
+            cluster: cluster
+                .parse()
+                .map_err(|_| field("organization", &cluster))?,
             node: node.parse().map_err(|_| field("common name", &node))?,
             role: match role.as_str() {
                 "worker" => Role::Worker,
@@ -81,11 +83,18 @@ impl Identity {
 }
 
 fn text<'a>(mut values: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> String {
-    values.next().and_then(|value| value.as_str().ok()).unwrap_or_default().to_owned()
+    values
+        .next()
+        .and_then(|value| value.as_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn field(field: &'static str, value: &str) -> IdentityError {
-    IdentityError::Field { field, value: value.chars().take(40).collect() }
+    IdentityError::Field {
+        field,
+        value: value.chars().take(40).collect(),
+    }
 }
 
 /// What a node proves itself with, PEM.
@@ -101,7 +110,9 @@ pub struct Material {
 
 impl std::fmt::Debug for Material {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Material").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+        f.debug_struct("Material")
+            .field("cert_pem", &self.cert_pem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,6 +133,9 @@ impl KeyRequest {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        Ok(Self { csr_pem: params.serialize_request(&key)?.pem()?, key_pem: key.serialize_pem() })
+        Ok(Self {
+            csr_pem: params.serialize_request(&key)?.pem()?,
+            key_pem: key.serialize_pem(),
+        })
     }
 }

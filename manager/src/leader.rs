@@ -59,7 +59,9 @@ async fn passes(handle: &Handle) {
 /// Until something that matters has changed, or the time has come. False: there is nothing to watch.
 async fn wait(watcher: &mut Watcher, last: Option<Instant>, next: Option<Timestamp>) -> bool {
     let soonest = last.map(|last| last + DEBOUNCE);
-    let bound = next.map_or(RESYNC, |next| Duration::from_millis(next.since_ms(now())).min(RESYNC));
+    let bound = next.map_or(RESYNC, |next| {
+        Duration::from_millis(next.since_ms(now())).min(RESYNC)
+    });
     let mut deadline = Instant::now() + bound;
     loop {
         match timeout_at(deadline, watcher.next()).await {
@@ -78,7 +80,8 @@ async fn wait(watcher: &mut Watcher, last: Option<Instant>, next: Option<Timesta
 fn matters(event: &Event) -> bool {
     match event {
         Event::Task(_, Some(old), Some(new)) => {
-            let on_its_way = |state: TaskState| state >= TaskState::Assigned && state < TaskState::Running;
+            let on_its_way =
+                |state: TaskState| state >= TaskState::Assigned && state < TaskState::Running;
             !(old.desired == new.desired
                 && old.node == new.node
                 && on_its_way(old.status.state)
@@ -124,7 +127,11 @@ async fn pass(handle: &Handle) -> Pass {
             }
         }
     }
-    if again { Pass::Again } else { Pass::Done(decision.next) }
+    if again {
+        Pass::Again
+    } else {
+        Pass::Done(decision.next)
+    }
 }
 
 #[cfg(test)]
@@ -140,12 +147,21 @@ mod tests {
             Op::CreateNode(Box::new(testing::node(1, "node1"))),
             Op::CreateService(Box::new(testing::service(1, "web"))),
         ]);
-        assert!(running(&mut state, 1, 1, 1, 1).iter().any(matters), "a new task");
+        assert!(
+            running(&mut state, 1, 1, 1, 1).iter().any(matters),
+            "a new task"
+        );
         let task = state.tasks()[&TaskId(1)].clone();
         let step = |from, to| {
             let with = |state| {
-                let status = TaskStatus { state, ..TaskStatus::default() };
-                Some(std::sync::Arc::new(api::model::Task { status, ..(*task).clone() }))
+                let status = TaskStatus {
+                    state,
+                    ..TaskStatus::default()
+                };
+                Some(std::sync::Arc::new(api::model::Task {
+                    status,
+                    ..(*task).clone()
+                }))
             };
             matters(&Event::Task(TaskId(1), with(from), with(to)))
         };
@@ -154,7 +170,13 @@ mod tests {
         assert!(step(TaskState::Starting, TaskState::Running));
         assert!(step(TaskState::Preparing, TaskState::Rejected));
         assert!(step(TaskState::Running, TaskState::Failed));
-        let events = apply(&mut state, vec![Op::SetTaskDesired { id: TaskId(1), desired: TaskState::Shutdown }]);
+        let events = apply(
+            &mut state,
+            vec![Op::SetTaskDesired {
+                id: TaskId(1),
+                desired: TaskState::Shutdown,
+            }],
+        );
         assert!(events.iter().any(matters));
     }
 }

@@ -59,7 +59,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { heartbeat_ms: 100, election_ms: 500..1_000 }
+        Self {
+            heartbeat_ms: 100,
+            election_ms: 500..1_000,
+        }
     }
 }
 
@@ -114,7 +117,10 @@ impl Manager {
         };
         let handle = Handle::open(options, Network::new(config.dialer.clone()))
             .await
-            .map_err(|cause| StartError::Store { dir: config.dir.clone(), cause })?;
+            .map_err(|cause| StartError::Store {
+                dir: config.dir.clone(),
+                cause,
+            })?;
         Ok(Self::assemble(handle, config))
     }
 
@@ -128,7 +134,12 @@ impl Manager {
         let made = if manager.handle.is_initialized().await {
             Err(StartError::NotEmpty(dir))
         } else {
-            manager.handle.initialize(founding.transaction()).await.map(drop).map_err(StartError::Initialize)
+            manager
+                .handle
+                .initialize(founding.transaction())
+                .await
+                .map(drop)
+                .map_err(StartError::Initialize)
         };
         match made {
             Ok(()) => Ok(manager),
@@ -140,7 +151,13 @@ impl Manager {
     }
 
     fn assemble(handle: Handle, config: ManagerConfig) -> Self {
-        let ManagerConfig { identity, addr, ca_pem, dialer, .. } = config;
+        let ManagerConfig {
+            identity,
+            addr,
+            ca_pem,
+            dialer,
+            ..
+        } = config;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let dispatch = Dispatch::new(handle.clone(), tasks.clone());
         let control = Control {
@@ -152,20 +169,42 @@ impl Manager {
             stop: stop.clone(),
         };
         let raft = RaftService::new(handle.clone(), identity.node);
-        let services = Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
-            .add_service(CaServer::new(CaService::new(handle.clone(), &ca_pem)))
-            .add_service(DispatchServer::new(dispatch.clone()).max_decoding_message_size(MESSAGE_MAX))
-            .add_service(
-                RaftServer::new(raft)
-                    .max_decoding_message_size(MESSAGE_MAX)
-                    .max_encoding_message_size(MESSAGE_MAX),
-            );
-        let upstream = Arc::new(ManagerUpstream::new(handle.clone(), dialer.clone(), identity.node));
+        let services =
+            Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
+                .add_service(CaServer::new(CaService::new(handle.clone(), &ca_pem)))
+                .add_service(
+                    DispatchServer::new(dispatch.clone()).max_decoding_message_size(MESSAGE_MAX),
+                )
+                .add_service(
+                    RaftServer::new(raft)
+                        .max_decoding_message_size(MESSAGE_MAX)
+                        .max_encoding_message_size(MESSAGE_MAX),
+                );
+        let upstream = Arc::new(ManagerUpstream::new(
+            handle.clone(),
+            dialer.clone(),
+            identity.node,
+        ));
         upstream.serve(services.clone());
         let leadership = handle.leadership();
-        let policy = Arc::new(ManagerPolicy { handle: handle.clone(), me: identity, leadership });
+        let policy = Arc::new(ManagerPolicy {
+            handle: handle.clone(),
+            me: identity,
+            leadership,
+        });
         let terms = tokio::spawn(terms::run(handle.clone(), dispatch, stop.clone()));
-        Self { handle, identity, dialer, addr, upstream, policy, services, stop, tasks, terms }
+        Self {
+            handle,
+            identity,
+            dialer,
+            addr,
+            upstream,
+            policy,
+            services,
+            stop,
+            tasks,
+            terms,
+        }
     }
 
     /// The replicated state.

@@ -8,7 +8,11 @@ use std::collections::BTreeSet;
 /// holds an address of them. Networks made by hand stay.
 #[must_use]
 pub fn networks(state: &State) -> Vec<Op> {
-    let mut own = state.networks().values().filter(|network| network.spec.stack.is_some()).peekable();
+    let mut own = state
+        .networks()
+        .values()
+        .filter(|network| network.spec.stack.is_some())
+        .peekable();
     if own.peek().is_none() {
         return Vec::new();
     }
@@ -32,8 +36,10 @@ mod tests {
     fn a_stacks_network_goes_after_its_last_task_and_not_before() {
         let mut state = cluster_state();
         let mut service = testing::service(1, "shop_web");
-        service.spec.template.networks =
-            vec![NetworkAttachment { network: NetworkId(1), aliases: vec![] }];
+        service.spec.template.networks = vec![NetworkAttachment {
+            network: NetworkId(1),
+            aliases: vec![],
+        }];
         apply(
             &mut state,
             vec![
@@ -47,8 +53,17 @@ mod tests {
         assert_eq!(networks(&state), []);
         apply(&mut state, vec![Op::RemoveService(ServiceId(1))]);
         assert_eq!(networks(&state), [], "a task still holds an address");
-        let status = TaskStatus { state: TaskState::Shutdown, ..TaskStatus::default() };
-        apply(&mut state, vec![Op::SetTaskStatus { id: TaskId(1), status }]);
+        let status = TaskStatus {
+            state: TaskState::Shutdown,
+            ..TaskStatus::default()
+        };
+        apply(
+            &mut state,
+            vec![Op::SetTaskStatus {
+                id: TaskId(1),
+                status,
+            }],
+        );
         assert_eq!(networks(&state), [Op::RemoveNetwork(NetworkId(1))]);
         let swept = networks(&state);
         apply(&mut state, swept);

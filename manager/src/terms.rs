@@ -50,7 +50,11 @@ pub async fn run(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
     }
 }
 
-async fn until_over(mut leadership: watch::Receiver<Leadership>, term: u64, stop: CancellationToken) {
+async fn until_over(
+    mut leadership: watch::Receiver<Leadership>,
+    term: u64,
+    stop: CancellationToken,
+) {
     tokio::select! {
         // An error means that Raft has stopped.
         _ = leadership.wait_for(|now| !now.own || now.term != term) => {}
@@ -68,5 +72,8 @@ async fn lead(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
         }
     }
     tracing::info!("this manager leads the cluster");
-    tokio::join!(leader::run(handle.clone(), stop.clone()), dispatch.lead(stop));
+    tokio::join!(
+        leader::run(handle.clone(), stop.clone()),
+        dispatch.lead(stop)
+    );
 }

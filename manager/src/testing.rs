@@ -1,9 +1,10 @@
 //! Small states for tests.
 
 use api::model::{
-    Cluster, ClusterCa, ClusterId, ClusterSpec, ContainerSpec, EndpointMode, JoinSecrets, Meta, Network,
-    NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Service, ServiceId,
-    ServiceMode, ServiceSpec, Task, TaskAddress, TaskId, TaskState, TaskStatus, TaskTemplate, Timestamp,
+    Cluster, ClusterCa, ClusterId, ClusterSpec, ContainerSpec, EndpointMode, JoinSecrets, Meta,
+    Network, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeSpec, NodeState,
+    NodeStatus, Service, ServiceId, ServiceMode, ServiceSpec, Task, TaskAddress, TaskId, TaskState,
+    TaskStatus, TaskTemplate, Timestamp,
 };
 use api::state::{Event, Op, State, Transaction};
 use std::collections::BTreeMap;
@@ -14,15 +15,24 @@ pub fn node(id: u128, hostname: &str) -> Node {
         id: NodeId(id),
         meta: Meta::default(),
         spec: NodeSpec::default(),
-        description: NodeDescription { hostname: hostname.into(), ..NodeDescription::default() },
-        status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+        description: NodeDescription {
+            hostname: hostname.into(),
+            ..NodeDescription::default()
+        },
+        status: NodeStatus {
+            state: NodeState::Ready,
+            ..NodeStatus::default()
+        },
         addr: Ipv4Addr::from(0xc000_0200 + u32::try_from(id).unwrap()),
         port: 2377,
     }
 }
 
 pub fn service(id: u128, name: &str) -> Service {
-    let container = ContainerSpec { image: "busybox".into(), ..ContainerSpec::default() };
+    let container = ContainerSpec {
+        image: "busybox".into(),
+        ..ContainerSpec::default()
+    };
     Service {
         id: ServiceId(id),
         meta: Meta::default(),
@@ -33,7 +43,10 @@ pub fn service(id: u128, name: &str) -> Service {
             mode: ServiceMode::Replicated { replicas: 1 },
             endpoint_mode: EndpointMode::Vip,
             ports: vec![],
-            template: TaskTemplate { container, ..TaskTemplate::default() },
+            template: TaskTemplate {
+                container,
+                ..TaskTemplate::default()
+            },
         },
         template_revision: 0,
         vips: BTreeMap::new(),
@@ -45,7 +58,11 @@ pub fn network(id: u128, name: &str, stack: Option<&str>) -> Network {
     Network {
         id: NetworkId(id),
         meta: Meta::default(),
-        spec: NetworkSpec { name: name.into(), stack: stack.map(Into::into), ..NetworkSpec::default() },
+        spec: NetworkSpec {
+            name: name.into(),
+            stack: stack.map(Into::into),
+            ..NetworkSpec::default()
+        },
         vni: 4096 + u32::from(nth),
         subnet: format!("10.{nth}.0.0/24").parse().unwrap(),
     }
@@ -54,7 +71,15 @@ pub fn network(id: u128, name: &str, stack: Option<&str>) -> Network {
 /// Applies the ops, each of which has to be taken.
 pub fn apply(state: &mut State, ops: Vec<Op>) -> Vec<Event> {
     let revision = state.revision() + 1;
-    state.apply(revision, Transaction { at: Timestamp(i64::try_from(revision).unwrap()), ops }).unwrap()
+    state
+        .apply(
+            revision,
+            Transaction {
+                at: Timestamp(i64::try_from(revision).unwrap()),
+                ops,
+            },
+        )
+        .unwrap()
 }
 
 /// A cluster with its defaults.
@@ -63,8 +88,14 @@ pub fn cluster_state() -> State {
         id: ClusterId(1),
         meta: Meta::default(),
         spec: ClusterSpec::default(),
-        ca: ClusterCa { cert_pem: String::new(), key_pem: String::new() },
-        tokens: JoinSecrets { worker: "w".into(), manager: "m".into() },
+        ca: ClusterCa {
+            cert_pem: String::new(),
+            key_pem: String::new(),
+        },
+        tokens: JoinSecrets {
+            worker: "w".into(),
+            manager: "m".into(),
+        },
     };
     let mut state = State::new();
     apply(&mut state, vec![Op::CreateCluster(Box::new(cluster))]);
@@ -95,7 +126,10 @@ pub fn running_on(
     let addresses = on.iter().map(|(network, last)| {
         let subnet = state.networks()[&NetworkId(*network)].subnet;
         let addr = Ipv4Addr::from(u32::from(subnet.network()) + u32::from(*last));
-        TaskAddress { network: NetworkId(*network), addr }
+        TaskAddress {
+            network: NetworkId(*network),
+            addr,
+        }
     });
     let task = Task {
         id: TaskId(id),
@@ -109,7 +143,10 @@ pub fn running_on(
         not_before: Timestamp(0),
         addresses: addresses.collect(),
         ports: vec![],
-        status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },
+        status: TaskStatus {
+            state: TaskState::Running,
+            ..TaskStatus::default()
+        },
     };
     apply(state, vec![Op::CreateTask(Box::new(task))])
 }

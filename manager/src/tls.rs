@@ -41,14 +41,22 @@ fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'sta
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match found {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(TlsError::Pem { what, cause: "it holds no certificate".into() }),
-        Err(error) => Err(TlsError::Pem { what, cause: error.to_string() }),
+        Ok(_) => Err(TlsError::Pem {
+            what,
+            cause: "it holds no certificate".into(),
+        }),
+        Err(error) => Err(TlsError::Pem {
+            what,
+            cause: error.to_string(),
+        }),
     }
 }
 
 fn key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|e| TlsError::Pem { what: "private key", cause: e.to_string() })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Pem {
+        what: "private key",
+        cause: e.to_string(),
+    })
 }
 
 fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
@@ -64,8 +72,10 @@ fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
 /// # Errors
 /// When there is none.
 pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
-    CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|e| TlsError::Pem { what: "certificate", cause: e.to_string() })
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Pem {
+        what: "certificate",
+        cause: e.to_string(),
+    })
 }
 
 /// A server's side.
@@ -73,15 +83,19 @@ pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError>
 /// # Errors
 /// When the material is damaged or doesn't fit together.
 pub fn server_config(material: &Material) -> Result<ServerConfig, TlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(&material.ca_pem)?, provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| TlsError::Root(e.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots(&material.ca_pem)?, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| TlsError::Root(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Unfit)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates("certificate", &material.cert_pem)?, key(&material.key_pem)?)
+        .with_single_cert(
+            certificates("certificate", &material.cert_pem)?,
+            key(&material.key_pem)?,
+        )
         .map_err(TlsError::Unfit)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
@@ -166,7 +180,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

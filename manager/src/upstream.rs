@@ -29,7 +29,13 @@ pub struct ManagerUpstream {
 impl ManagerUpstream {
     pub fn new(handle: Handle, dialer: Dialer, me: NodeId) -> Self {
         let leadership = handle.leadership();
-        Self { handle, dialer, me, leadership, here: ArcSwapOption::empty() }
+        Self {
+            handle,
+            dialer,
+            me,
+            leadership,
+            here: ArcSwapOption::empty(),
+        }
     }
 
     /// What it serves itself; set once, as the services know the upstream's manager.
@@ -85,12 +91,20 @@ impl Upstream for ManagerUpstream {
             });
             let answers = join_all(asked).await;
             let up = 1 + answers.iter().filter(|answer| answer.is_ok()).count();
-            let voters = managers.iter().filter(|manager| manager.voter).count().max(1);
+            let voters = managers
+                .iter()
+                .filter(|manager| manager.voter)
+                .count()
+                .max(1);
             let mut down: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
             if down.is_empty() {
                 down.extend(failures.into_iter().map(|failure| failure.cause));
             }
-            let why = if down.is_empty() { String::new() } else { format!(": {}", down.join("; ")) };
+            let why = if down.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", down.join("; "))
+            };
             format!(
                 "the cluster has no leader now: {up} of {voters} managers can be reached, {} are needed{why}",
                 voters / 2 + 1
@@ -112,13 +126,22 @@ impl Policy for ManagerPolicy {
     }
 
     fn worker_exec(&self) -> bool {
-        self.handle.read(|state| state.cluster().is_none_or(|cluster| cluster.spec.worker_exec))
+        self.handle.read(|state| {
+            state
+                .cluster()
+                .is_none_or(|cluster| cluster.spec.worker_exec)
+        })
     }
 
     fn managers(&self) -> String {
         let list: Vec<String> = self.handle.read(|state| {
-            let managers = state.nodes().values().filter(|node| node.spec.role == Role::Manager);
-            managers.map(|node| format!("{} {}", node.description.hostname, node.addr)).collect()
+            let managers = state
+                .nodes()
+                .values()
+                .filter(|node| node.spec.role == Role::Manager);
+            managers
+                .map(|node| format!("{} {}", node.description.hostname, node.addr))
+                .collect()
         });
         list.join(", ")
     }
@@ -126,6 +149,8 @@ impl Policy for ManagerPolicy {
     /// Only the leader's state is new enough to say so.
     fn is_gone(&self, node: NodeId) -> bool {
         self.leadership.borrow().own
-            && self.handle.read(|state| state.cluster().is_some() && !state.nodes().contains_key(&node))
+            && self
+                .handle
+                .read(|state| state.cluster().is_some() && !state.nodes().contains_key(&node))
     }
 }

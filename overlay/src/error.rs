@@ -166,6 +166,15 @@ impl Error {
         move |source| Self::Netlink { what, source }
     }
 
+    /// The same error for one more who waits for it: in full where it can be copied, in words
+    /// otherwise.
+    pub(crate) fn restated(&self) -> Self {
+        Self::Io {
+            what: "attaching".into(),
+            source: io::Error::other(self.to_string()),
+        }
+    }
+
     /// `Ok` if nothing failed, else all failures.
     pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {

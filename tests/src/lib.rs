@@ -11,6 +11,7 @@
 //!   crashes, [`lab::down`] finds and removes all of it.
 //! - A process is only ever signalled by pid *and* start time, through a pidfd.
 
+pub mod bench;
 pub mod lab;
 pub mod places;
 pub mod procfs;

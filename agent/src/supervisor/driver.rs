@@ -159,7 +159,7 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
     }
     match overlay::TaskId::new(&id) {
         Ok(id) => {
-            if let Err(error) = tools.overlay.detach(id).await {
+            if let Err(error) = tools.overlay.detach(&id).await {
                 problems.push(error.to_string());
             }
         }

@@ -142,7 +142,14 @@ async fn files(tools: &Arc<Tools>, assigned: &Assigned, image: Image, places: Pl
         make_dir(&places.dir)?;
         make_dir(&places.root())?;
         make_dir(&places.dir.join("log"))?;
+        // First of all: from here on the image is in use. And whose it was, for whoever reads or reaps its log.
+        write(&places.image(), &image.id.to_string())?;
+        write(&places.dir.join("service"), &assigned.task.service.to_string())?;
         let rootfs = images::mount_rootfs(&image, &places.root())?;
+        let dir = &image.config.working_dir;
+        if !dir.is_empty() {
+            images::create_dir_in(&rootfs, &Path::new("/").join(dir))?;
+        }
         let user = images::resolve_user(&rootfs, &image.config.user)?;
         let spec = &assigned.template.container;
         let mut mounts = Vec::new();
@@ -157,9 +164,6 @@ async fn files(tools: &Arc<Tools>, assigned: &Assigned, image: Image, places: Pl
             mounts.push(ReadyMount { source, target: mount.target.clone(), read_only: mount.read_only });
         }
         etc(&assigned, &places)?;
-        // Which service it was, for whoever reads or reaps its log later.
-        write(&places.dir.join("service"), &assigned.task.service.to_string())?;
-        write(&places.image(), &image.id.to_string())?;
         Ok(Files { rootfs, user, mounts })
     })
     .await

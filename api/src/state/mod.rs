@@ -15,6 +15,9 @@ mod index;
 mod query;
 mod transaction;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ApplyError, ErrorKind};
 pub use event::Event;
 pub use index::Holder;

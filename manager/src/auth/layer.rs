@@ -31,14 +31,20 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService { inner, policy: self.policy.clone() }
+        AuthService {
+            inner,
+            policy: self.policy.clone(),
+        }
     }
 }
 
 /// Puts the table before routes.
 #[must_use]
 pub fn guard(routes: Routes, policy: Arc<dyn Policy>) -> Routes {
-    routes.into_axum_router().layer(AuthLayer::new(policy)).into()
+    routes
+        .into_axum_router()
+        .layer(AuthLayer::new(policy))
+        .into()
 }
 
 /// A service behind the table. Calls it lets through carry their [`super::Origin`] and the [`Caller`] as
@@ -66,7 +72,10 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = caller(request.extensions());
-        let claim = request.headers().get(CALLER_HEADER).and_then(|value| value.to_str().ok());
+        let claim = request
+            .headers()
+            .get(CALLER_HEADER)
+            .and_then(|value| value.to_str().ok());
         let decision = decide(request.uri().path(), &caller, claim, &*self.policy);
         request.headers_mut().remove(CALLER_HEADER);
         match decision {

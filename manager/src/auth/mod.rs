@@ -90,11 +90,16 @@ pub fn decide(
     claim: Option<&str>,
     policy: &dyn Policy,
 ) -> Result<Origin, Denied> {
-    let Some(access) = access(path) else { return Err(Denied::NoSuchCall(path.to_owned())) };
+    let Some(access) = access(path) else {
+        return Err(Denied::NoSuchCall(path.to_owned()));
+    };
     let me = policy.me();
     let origin = match caller {
         Caller::Local => {
-            if !matches!(access, Access::Local | Access::Read | Access::Exec | Access::Operate) {
+            if !matches!(
+                access,
+                Access::Local | Access::Read | Access::Exec | Access::Operate
+            ) {
                 return Err(Denied::NotLocal(path.to_owned()));
             }
             match me {
@@ -133,7 +138,9 @@ pub fn decide(
     let by_worker = origin.kind == OriginKind::Worker;
     match access {
         Access::Anyone | Access::Node | Access::Read => Ok(origin),
-        Access::Exec if by_worker && !policy.worker_exec() => Err(Denied::Worker(policy.managers())),
+        Access::Exec if by_worker && !policy.worker_exec() => {
+            Err(Denied::Worker(policy.managers()))
+        }
         Access::Operate if by_worker => Err(Denied::Worker(policy.managers())),
         Access::Operate | Access::Exec => Ok(origin),
         Access::Manager if is_manager => Ok(origin),

@@ -33,19 +33,31 @@ impl Origin {
     /// At a manager.
     #[must_use]
     pub fn operator(node: Option<NodeId>) -> Self {
-        Self { kind: OriginKind::Operator, node, addr: None }
+        Self {
+            kind: OriginKind::Operator,
+            node,
+            addr: None,
+        }
     }
 
     /// At a worker.
     #[must_use]
     pub fn worker(node: NodeId) -> Self {
-        Self { kind: OriginKind::Worker, node: Some(node), addr: None }
+        Self {
+            kind: OriginKind::Worker,
+            node: Some(node),
+            addr: None,
+        }
     }
 
     /// From outside.
     #[must_use]
     pub fn outside(addr: Option<IpAddr>) -> Self {
-        Self { kind: OriginKind::Outside, node: None, addr }
+        Self {
+            kind: OriginKind::Outside,
+            node: None,
+            addr,
+        }
     }
 
     /// Reads the header.

@@ -63,5 +63,8 @@ pub const TABLE: &[(&str, Access)] = &[
 /// Who may make this call; none for one that is not in the table.
 #[must_use]
 pub fn access(path: &str) -> Option<Access> {
-    TABLE.iter().find(|(known, _)| *known == path).map(|(_, access)| *access)
+    TABLE
+        .iter()
+        .find(|(known, _)| *known == path)
+        .map(|(_, access)| *access)
 }

@@ -12,7 +12,11 @@ struct Facts {
 
 impl Policy for Facts {
     fn me(&self) -> Option<Identity> {
-        Some(Identity { cluster: CLUSTER, node: NodeId(1), role: self.role })
+        Some(Identity {
+            cluster: CLUSTER,
+            node: NodeId(1),
+            role: self.role,
+        })
     }
     fn worker_exec(&self) -> bool {
         self.worker_exec
@@ -25,10 +29,21 @@ impl Policy for Facts {
     }
 }
 
-const MANAGER: Facts = Facts { role: Role::Manager, worker_exec: true, gone: None };
+const MANAGER: Facts = Facts {
+    role: Role::Manager,
+    worker_exec: true,
+    gone: None,
+};
 
 fn peer(role: Role) -> Caller {
-    Caller::Peer(Identity { cluster: CLUSTER, node: NodeId(2), role }, None)
+    Caller::Peer(
+        Identity {
+            cluster: CLUSTER,
+            node: NodeId(2),
+            role,
+        },
+        None,
+    )
 }
 
 /// Every `rpc` of every service of the protobuf files.
@@ -59,7 +74,10 @@ fn the_table_holds_every_method_and_no_other() {
 
 /// Who may: outsider, worker, manager, socket of a worker, socket of a manager.
 fn expected(path: &str) -> [bool; 5] {
-    let (service, method) = path.trim_start_matches("/clusterd.v1.").split_once('/').unwrap();
+    let (service, method) = path
+        .trim_start_matches("/clusterd.v1.")
+        .split_once('/')
+        .unwrap();
     match (service, method) {
         ("Ca", _) => [true, true, true, false, false],
         ("Dispatch", _) => [false, true, true, false, false],
@@ -74,7 +92,10 @@ fn expected(path: &str) -> [bool; 5] {
 
 #[test]
 fn every_caller_may_what_its_rule_says() {
-    let worker = Facts { role: Role::Worker, ..MANAGER };
+    let worker = Facts {
+        role: Role::Worker,
+        ..MANAGER
+    };
     for path in all_methods() {
         let may = |caller: &Caller, facts: &Facts| decide(&path, caller, None, facts).is_ok();
         let found = [
@@ -90,10 +111,19 @@ fn every_caller_may_what_its_rule_says() {
 
 #[test]
 fn unknown_methods_are_denied_to_everybody() {
-    for path in ["/clusterd.v1.Control/Destroy", "/", "", "/clusterd.v1.Control/GetStatus/", "/grpc.health"] {
+    for path in [
+        "/clusterd.v1.Control/Destroy",
+        "/",
+        "",
+        "/clusterd.v1.Control/GetStatus/",
+        "/grpc.health",
+    ] {
         for caller in [Caller::Local, peer(Role::Manager), Caller::Unknown(None)] {
             let denied = decide(path, &caller, None, &MANAGER);
-            assert!(matches!(denied, Err(Denied::NoSuchCall(_))), "{path} {caller:?}");
+            assert!(
+                matches!(denied, Err(Denied::NoSuchCall(_))),
+                "{path} {caller:?}"
+            );
         }
     }
 }
@@ -114,26 +144,53 @@ fn a_claim_is_believed_from_a_manager_only() {
     assert_eq!(passed_on, Ok(Origin::operator(Some(NodeId(8)))));
     let forged = decide(deploy, &peer(Role::Worker), Some(&by_operator), &MANAGER);
     assert!(matches!(forged, Err(Denied::Worker(_))));
-    let forged = decide("/clusterd.v1.Raft/Vote", &peer(Role::Worker), Some(&by_operator), &MANAGER);
+    let forged = decide(
+        "/clusterd.v1.Raft/Vote",
+        &peer(Role::Worker),
+        Some(&by_operator),
+        &MANAGER,
+    );
     assert!(matches!(forged, Err(Denied::ManagersOnly(_))));
 }
 
 #[test]
 fn exec_from_a_worker_is_the_clusters_choice() {
     let exec = "/clusterd.v1.Control/Exec";
-    let closed = Facts { worker_exec: false, ..MANAGER };
+    let closed = Facts {
+        worker_exec: false,
+        ..MANAGER
+    };
     assert!(decide(exec, &peer(Role::Worker), None, &MANAGER).is_ok());
-    assert!(matches!(decide(exec, &peer(Role::Worker), None, &closed), Err(Denied::Worker(_))));
+    assert!(matches!(
+        decide(exec, &peer(Role::Worker), None, &closed),
+        Err(Denied::Worker(_))
+    ));
     assert!(decide(exec, &peer(Role::Manager), None, &closed).is_ok());
 }
 
 #[test]
 fn strangers_and_removed_nodes_are_denied() {
     let status = "/clusterd.v1.Control/GetStatus";
-    let other = Caller::Peer(Identity { cluster: ClusterId(7), node: NodeId(2), role: Role::Manager }, None);
-    assert!(matches!(decide(status, &other, None, &MANAGER), Err(Denied::OtherCluster { .. })));
-    let gone = Facts { gone: Some(NodeId(2)), ..MANAGER };
-    assert_eq!(decide(status, &peer(Role::Manager), None, &gone), Err(Denied::Gone(NodeId(2))));
+    let other = Caller::Peer(
+        Identity {
+            cluster: ClusterId(7),
+            node: NodeId(2),
+            role: Role::Manager,
+        },
+        None,
+    );
+    assert!(matches!(
+        decide(status, &other, None, &MANAGER),
+        Err(Denied::OtherCluster { .. })
+    ));
+    let gone = Facts {
+        gone: Some(NodeId(2)),
+        ..MANAGER
+    };
+    assert_eq!(
+        decide(status, &peer(Role::Manager), None, &gone),
+        Err(Denied::Gone(NodeId(2)))
+    );
     let strange = Caller::Strange("odd".into());
     assert!(decide("/clusterd.v1.Ca/GetRoot", &strange, None, &MANAGER).is_err());
 }

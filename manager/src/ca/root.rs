@@ -3,8 +3,8 @@
 use crate::identity::{MANAGER_NAME, node_name};
 use api::model::{ClusterCa, ClusterId, NodeId, Role, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use std::time::{Duration, SystemTime};
 
@@ -48,15 +48,22 @@ pub fn make_root(cluster: ClusterId, now: Timestamp) -> Result<ClusterCa, CaErro
     let key = KeyPair::generate().map_err(CaError::Sign)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("{cluster} CA"));
-    params.distinguished_name.push(DnType::OrganizationName, cluster.to_string());
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("{cluster} CA"));
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, cluster.to_string());
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial());
     params.not_before = (at(now) - BACKDATED).into();
     params.not_after = (at(now) + ROOT_VALID).into();
     let certificate = params.self_signed(&key).map_err(CaError::Sign)?;
-    Ok(ClusterCa { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(ClusterCa {
+        cert_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 /// Signs a node's request. Nothing it asks for is kept but its public key.
@@ -73,20 +80,29 @@ pub fn issue(
 ) -> Result<String, CaError> {
     let key = KeyPair::from_pem(&ca.key_pem).map_err(CaError::Root)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.cert_pem, key).map_err(CaError::Root)?;
-    let mut request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+    let mut request =
+        CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
     let mut names = vec![node_name(node)];
     if role == Role::Manager {
         names.push(MANAGER_NAME.into());
     }
     let mut params = CertificateParams::new(names).map_err(CaError::Sign)?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, node.to_string());
-    params.distinguished_name.push(DnType::OrganizationalUnitName, role.as_str());
-    params.distinguished_name.push(DnType::OrganizationName, cluster.to_string());
+    params
+        .distinguished_name
+        .push(DnType::CommonName, node.to_string());
+    params
+        .distinguished_name
+        .push(DnType::OrganizationalUnitName, role.as_str());
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, cluster.to_string());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params.serial_number = Some(serial());
     params.use_authority_key_identifier_extension = true;
     params.not_before = (at(now) - BACKDATED).into();
@@ -109,13 +125,25 @@ mod tests {
         let (cluster, node) = (ClusterId(1), NodeId(2));
         let ca = make_root(cluster, NOW).unwrap();
         let key = KeyPair::generate().unwrap();
-        let mut asked = CertificateParams::new(vec![MANAGER_NAME.into(), "example.org".into()]).unwrap();
-        asked.distinguished_name.push(DnType::CommonName, NodeId(99).to_string());
-        asked.distinguished_name.push(DnType::OrganizationalUnitName, "manager");
+        let mut asked =
+            CertificateParams::new(vec![MANAGER_NAME.into(), "example.org".into()]).unwrap();
+        asked
+            .distinguished_name
+            .push(DnType::CommonName, NodeId(99).to_string());
+        asked
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, "manager");
         let csr = asked.serialize_request(&key).unwrap().pem().unwrap();
 
         let pem = issue(&ca, &csr, cluster, node, Role::Worker, NOW).unwrap();
-        assert_eq!(Identity::from_pem(&pem), Ok(Identity { cluster, node, role: Role::Worker }));
+        assert_eq!(
+            Identity::from_pem(&pem),
+            Ok(Identity {
+                cluster,
+                node,
+                role: Role::Worker
+            })
+        );
         let der = tls::first_certificate(&pem).unwrap();
         let (_, parsed) = X509Certificate::from_der(&der).unwrap();
         let names: Vec<_> = parsed
@@ -128,11 +156,22 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(names, [format!("DNSName({})", node_name(node))]);
-        assert_eq!(parsed.validity().not_before.timestamp(), NOW.0 / 1000 - 3600);
-        assert_eq!(parsed.validity().not_after.timestamp(), NOW.0 / 1000 + 90 * 86_400);
+        assert_eq!(
+            parsed.validity().not_before.timestamp(),
+            NOW.0 / 1000 - 3600
+        );
+        assert_eq!(
+            parsed.validity().not_after.timestamp(),
+            NOW.0 / 1000 + 90 * 86_400
+        );
         assert!(!parsed.is_ca());
         let key_pem = key.serialize_pem();
-        tls::server_config(&Material { ca_pem: ca.cert_pem, cert_pem: pem, key_pem }).unwrap();
+        tls::server_config(&Material {
+            ca_pem: ca.cert_pem,
+            cert_pem: pem,
+            key_pem,
+        })
+        .unwrap();
     }
 
     #[test]
@@ -145,16 +184,37 @@ mod tests {
         let broken = format!("{}{other}{}", &csr[..at], &csr[at + 1..]);
         for text in ["", "hello", broken.as_str(), ca.cert_pem.as_str()] {
             let refused = issue(&ca, text, ClusterId(1), NodeId(2), Role::Worker, NOW);
-            assert!(matches!(refused, Err(CaError::Request(_))), "{text:?} was signed");
+            assert!(
+                matches!(refused, Err(CaError::Request(_))),
+                "{text:?} was signed"
+            );
         }
     }
 
     #[test]
     fn material_that_does_not_fit_is_refused() {
         let ca = make_root(ClusterId(1), NOW).unwrap();
-        let (one, two) = (KeyRequest::generate().unwrap(), KeyRequest::generate().unwrap());
-        let cert_pem = issue(&ca, &one.csr_pem, ClusterId(1), NodeId(2), Role::Worker, NOW).unwrap();
-        let wrong = Material { ca_pem: ca.cert_pem, cert_pem, key_pem: two.key_pem };
-        assert!(matches!(tls::server_config(&wrong), Err(tls::TlsError::Unfit(_))));
+        let (one, two) = (
+            KeyRequest::generate().unwrap(),
+            KeyRequest::generate().unwrap(),
+        );
+        let cert_pem = issue(
+            &ca,
+            &one.csr_pem,
+            ClusterId(1),
+            NodeId(2),
+            Role::Worker,
+            NOW,
+        )
+        .unwrap();
+        let wrong = Material {
+            ca_pem: ca.cert_pem,
+            cert_pem,
+            key_pem: two.key_pem,
+        };
+        assert!(matches!(
+            tls::server_config(&wrong),
+            Err(tls::TlsError::Unfit(_))
+        ));
     }
 }

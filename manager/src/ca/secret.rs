@@ -24,7 +24,10 @@ pub fn new_secret() -> String {
 /// New secrets for both roles.
 #[must_use]
 pub fn new_secrets() -> JoinSecrets {
-    JoinSecrets { worker: new_secret(), manager: new_secret() }
+    JoinSecrets {
+        worker: new_secret(),
+        manager: new_secret(),
+    }
 }
 
 /// The join tokens of a cluster.
@@ -43,8 +46,14 @@ impl Tokens {
     /// When its root certificate is damaged.
     pub fn of(cluster: &Cluster) -> Result<Self, TlsError> {
         let ca_digest = ca_digest(&first_certificate(&cluster.ca.cert_pem)?);
-        let token = |secret: &str| JoinToken { ca_digest: ca_digest.clone(), secret: secret.to_owned() };
-        Ok(Self { worker: token(&cluster.tokens.worker), manager: token(&cluster.tokens.manager) })
+        let token = |secret: &str| JoinToken {
+            ca_digest: ca_digest.clone(),
+            secret: secret.to_owned(),
+        };
+        Ok(Self {
+            worker: token(&cluster.tokens.worker),
+            manager: token(&cluster.tokens.manager),
+        })
     }
 }
 
@@ -64,7 +73,10 @@ fn same(shown: &str, kept: &str) -> bool {
     if shown.len() != kept.len() || kept.is_empty() {
         return false;
     }
-    let difference = shown.bytes().zip(kept.bytes()).fold(0u8, |sum, (a, b)| sum | (a ^ b));
+    let difference = shown
+        .bytes()
+        .zip(kept.bytes())
+        .fold(0u8, |sum, (a, b)| sum | (a ^ b));
     std::hint::black_box(difference) == 0
 }
 
@@ -88,7 +100,11 @@ impl Limiter {
         if !self.seen.contains_key(&addr) && self.seen.len() >= ADDRESSES {
             self.seen.retain(|_, (_, since)| *since + WINDOW > now);
             if self.seen.len() >= ADDRESSES
-                && let Some(oldest) = self.seen.iter().min_by_key(|(_, (_, since))| *since).map(|(a, _)| *a)
+                && let Some(oldest) = self
+                    .seen
+                    .iter()
+                    .min_by_key(|(_, (_, since))| *since)
+                    .map(|(a, _)| *a)
             {
                 self.seen.remove(&oldest);
             }
@@ -118,13 +134,19 @@ mod tests {
         for wrong in ["", &secrets.worker[1..], &new_secret()] {
             assert_eq!(role_of(wrong, &secrets), None, "{wrong:?}");
         }
-        let none = JoinSecrets { worker: String::new(), manager: String::new() };
+        let none = JoinSecrets {
+            worker: String::new(),
+            manager: String::new(),
+        };
         assert_eq!(role_of("", &none), None);
     }
 
     #[test]
     fn a_new_secret_makes_a_token_that_can_be_read() {
-        let token = JoinToken { ca_digest: ca_digest(b"x"), secret: new_secret() };
+        let token = JoinToken {
+            ca_digest: ca_digest(b"x"),
+            secret: new_secret(),
+        };
         assert_eq!(token.to_string().parse(), Ok(token));
     }
 

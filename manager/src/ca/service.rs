@@ -29,7 +29,11 @@ pub(crate) struct CaService {
 
 impl CaService {
     pub fn new(handle: Handle, ca_pem: &str) -> Self {
-        Self { handle, ca_pem: ca_pem.into(), limiter: Arc::default() }
+        Self {
+            handle,
+            ca_pem: ca_pem.into(),
+            limiter: Arc::default(),
+        }
     }
 
     fn check_pace(&self, addr: IpAddr) -> Result<(), Status> {
@@ -70,9 +74,15 @@ fn read(request: &IssueRequest) -> Result<Wish, Status> {
         )));
     }
     if request.csr_pem.len() > CSR_MAX {
-        return Err(Status::invalid_argument("the certificate request is too long"));
+        return Err(Status::invalid_argument(
+            "the certificate request is too long",
+        ));
     }
-    Ok(Wish { hostname: hostname.to_owned(), addr, port })
+    Ok(Wish {
+        hostname: hostname.to_owned(),
+        addr,
+        port,
+    })
 }
 
 /// Nodes that got a certificate for this very address and never came: a join that was broken off.
@@ -92,21 +102,31 @@ fn broken_off(state: &State, wish: &Wish, managers: &[NodeId]) -> Vec<NodeId> {
 #[tonic::async_trait]
 impl ca_server::Ca for CaService {
     async fn get_root(&self, _: Request<GetRootRequest>) -> Result<Response<Root>, Status> {
-        Ok(Response::new(Root { cert_pem: self.ca_pem.to_string() }))
+        Ok(Response::new(Root {
+            cert_pem: self.ca_pem.to_string(),
+        }))
     }
 
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<Issued>, Status> {
         let origin = request.extensions().get::<Origin>().copied();
-        let from = origin.and_then(|origin| origin.addr).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let from = origin
+            .and_then(|origin| origin.addr)
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let request = request.into_inner();
-        self.handle.linearizable().await.map_err(|e| propose_status(e, false))?;
+        self.handle
+            .linearizable()
+            .await
+            .map_err(|e| propose_status(e, false))?;
         self.check_pace(from)?;
         let cluster = self
             .handle
             .read(|state| state.cluster().cloned())
             .ok_or_else(|| Status::failed_precondition("there is no cluster yet"))?;
         let Some(role) = role_of(&request.secret, &cluster.tokens) else {
-            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).wrong(from, Instant::now());
+            self.limiter
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .wrong(from, Instant::now());
             tracing::warn!(%from, hostname = %request.hostname, "a wrong join token");
             return Err(Status::permission_denied(
                 "the join token is not valid (any more): this cluster's tokens were changed, or it was copied wrongly; get a new one with `clusterctl join-token worker` or `clusterctl join-token manager` on a manager",
@@ -117,7 +137,10 @@ impl ca_server::Ca for CaService {
         let cert_pem = issue(&cluster.ca, &request.csr_pem, cluster.id, id, role, at)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let managers = self.handle.managers();
-        let voters: Vec<NodeId> = managers.iter().map(|manager| manager.peer.node_id).collect();
+        let voters: Vec<NodeId> = managers
+            .iter()
+            .map(|manager| manager.peer.node_id)
+            .collect();
         let mut ops: Vec<Op> = self
             .handle
             .read(|state| broken_off(state, &wish, &voters))
@@ -125,14 +148,20 @@ impl ca_server::Ca for CaService {
             .map(Op::RemoveNode)
             .collect();
         ops.push(Op::CreateNode(Box::new(new_node(id, role, &wish))));
-        self.handle.propose(Transaction { at, ops }).await.map_err(|e| propose_status(e, true))?;
+        self.handle
+            .propose(Transaction { at, ops })
+            .await
+            .map_err(|e| propose_status(e, true))?;
         tracing::info!(node = %id, role = role.as_str(), hostname = %wish.hostname, addr = %wish.addr, "a node has joined");
         Ok(Response::new(Issued {
             node_id: convert::id_bytes(id.0),
             cluster_id: convert::id_bytes(cluster.id.0),
             role: role.as_str().into(),
             cert_pem,
-            managers: managers.into_iter().map(|manager| manager.peer.addr).collect(),
+            managers: managers
+                .into_iter()
+                .map(|manager| manager.peer.addr)
+                .collect(),
         }))
     }
 }
@@ -141,8 +170,14 @@ fn new_node(id: NodeId, role: Role, wish: &Wish) -> Node {
     Node {
         id,
         meta: Meta::default(),
-        spec: NodeSpec { role, ..NodeSpec::default() },
-        description: NodeDescription { hostname: wish.hostname.clone(), ..NodeDescription::default() },
+        spec: NodeSpec {
+            role,
+            ..NodeSpec::default()
+        },
+        description: NodeDescription {
+            hostname: wish.hostname.clone(),
+            ..NodeDescription::default()
+        },
         status: NodeStatus::default(),
         addr: wish.addr,
         port: wish.port,

@@ -6,8 +6,8 @@
 
 use super::{Refusal, lookup, networks, validate};
 use api::model::{
-    EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, Service, ServiceId, ServiceSpec, Stack,
-    StackService, StackSpec, Timestamp,
+    EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, Service, ServiceId,
+    ServiceSpec, Stack, StackService, StackSpec, Timestamp,
 };
 use api::proto::DeployStackReply;
 use api::state::{Op, State, Transaction};
@@ -62,7 +62,13 @@ impl Plan {
     /// Tries the op and keeps it; or keeps why it can't be.
     fn push(&mut self, op: Op) -> bool {
         let revision = self.state.revision() + 1;
-        match self.state.apply(revision, Transaction { at: self.at, ops: vec![op.clone()] }) {
+        match self.state.apply(
+            revision,
+            Transaction {
+                at: self.at,
+                ops: vec![op.clone()],
+            },
+        ) {
             Ok(_) => {
                 self.ops.push(op);
                 true
@@ -79,7 +85,11 @@ impl Plan {
         let old = self.state.stacks().get(&spec.name);
         if old.is_none_or(|old| old.volumes != volumes) {
             let meta = api::model::Meta::default();
-            self.push(Op::PutStack(Stack { name: spec.name.clone(), meta, volumes }));
+            self.push(Op::PutStack(Stack {
+                name: spec.name.clone(),
+                meta,
+                volumes,
+            }));
         }
     }
 
@@ -115,8 +125,11 @@ impl Plan {
                 }
             }
         }
-        let used: BTreeSet<&String> =
-            spec.services.values().flat_map(|service| service.networks.keys()).collect();
+        let used: BTreeSet<&String> = spec
+            .services
+            .values()
+            .flat_map(|service| service.networks.keys())
+            .collect();
         for (name, wanted) in spec.networks.iter().filter(|(name, _)| used.contains(name)) {
             let id = match self.state.network_by_name(name).cloned() {
                 Some(there) => self.kept_network(&there, wanted),
@@ -177,7 +190,10 @@ impl Plan {
         for (network, aliases) in &wanted.networks {
             // One that is missing was told of already.
             let Some(id) = ids.get(network) else { return };
-            spec.template.networks.push(NetworkAttachment { network: *id, aliases: aliases.clone() });
+            spec.template.networks.push(NetworkAttachment {
+                network: *id,
+                aliases: aliases.clone(),
+            });
         }
         match self.state.service_by_name(name).cloned() {
             None => self.new_service(spec, ServiceId(new_id())),
@@ -199,7 +215,13 @@ impl Plan {
         match vips(&self.state, &spec, &BTreeMap::new()) {
             Ok(vips) => {
                 let meta = api::model::Meta::default();
-                let service = Service { id, meta, spec, template_revision: 0, vips };
+                let service = Service {
+                    id,
+                    meta,
+                    spec,
+                    template_revision: 0,
+                    vips,
+                };
                 if self.push(Op::CreateService(Box::new(service))) {
                     self.reply.created.push(format!("service {name}"));
                 }
@@ -219,7 +241,12 @@ impl Plan {
         match vips(&self.state, &spec, &there.vips) {
             Ok(vips) => {
                 let at_revision = there.meta.revision;
-                let op = Op::UpdateService { id: there.id, spec: Box::new(spec), vips, at_revision };
+                let op = Op::UpdateService {
+                    id: there.id,
+                    spec: Box::new(spec),
+                    vips,
+                    at_revision,
+                };
                 if self.push(op) {
                     self.reply.updated.push(format!("service {name}"));
                 }
@@ -246,13 +273,23 @@ fn difference(there: &NetworkSpec, wanted: &NetworkSpec) -> Option<String> {
         let show = |subnet: Option<ipnet::Ipv4Net>| {
             subnet.map_or_else(|| "any".to_owned(), |subnet| subnet.to_string())
         };
-        changes.push(format!("subnet {} to {}", show(there.subnet), show(wanted.subnet)));
+        changes.push(format!(
+            "subnet {} to {}",
+            show(there.subnet),
+            show(wanted.subnet)
+        ));
     }
     if there.internal != wanted.internal {
-        changes.push(format!("internal {} to {}", there.internal, wanted.internal));
+        changes.push(format!(
+            "internal {} to {}",
+            there.internal, wanted.internal
+        ));
     }
     if there.attachable != wanted.attachable {
-        changes.push(format!("attachable {} to {}", there.attachable, wanted.attachable));
+        changes.push(format!(
+            "attachable {} to {}",
+            there.attachable, wanted.attachable
+        ));
     }
     if there.labels != wanted.labels {
         changes.push("labels".to_owned());
@@ -270,7 +307,10 @@ pub fn of_stack<'a>(state: &'a State, stack: &'a str) -> impl Iterator<Item = &'
 }
 
 /// The networks of a stack.
-pub fn networks_of_stack<'a>(state: &'a State, stack: &'a str) -> impl Iterator<Item = &'a Network> {
+pub fn networks_of_stack<'a>(
+    state: &'a State,
+    stack: &'a str,
+) -> impl Iterator<Item = &'a Network> {
     state
         .networks()
         .values()

@@ -65,7 +65,9 @@ fn place(state: &State, task: &Task) -> Option<Place> {
 pub async fn logs(control: &Control, request: LogsRequest) -> Result<Reply<LogRecord>, Status> {
     // Subscribed before the first look, so that no new task is missed.
     let watcher = request.follow.then(|| control.handle.watch());
-    let (service, places) = control.read(|state| resolve(state, &request.target)).await??;
+    let (service, places) = control
+        .read(|state| resolve(state, &request.target))
+        .await??;
     let (tx, rx) = mpsc::channel(QUEUE);
     let gather = Gather {
         control: control.clone(),
@@ -90,7 +92,9 @@ pub async fn logs(control: &Control, request: LogsRequest) -> Result<Reply<LogRe
 fn resolve(state: &State, target: &str) -> Result<(Option<ServiceId>, Vec<Place>), Refusal> {
     match lookup::target(state, target)? {
         Target::Service(service) => {
-            let places = state.tasks_of_service(service.id).filter_map(|task| place(state, task));
+            let places = state
+                .tasks_of_service(service.id)
+                .filter_map(|task| place(state, task));
             Ok((Some(service.id), places.take(SOURCES).collect()))
         }
         Target::Task(task) => match place(state, &task) {
@@ -99,7 +103,11 @@ fn resolve(state: &State, target: &str) -> Result<(Option<ServiceId>, Vec<Place>
                 "task {} has not run yet: it is {} ({})",
                 task.name(),
                 task.status.state.as_str(),
-                if task.status.message.is_empty() { "no reason given" } else { &task.status.message }
+                if task.status.message.is_empty() {
+                    "no reason given"
+                } else {
+                    &task.status.message
+                }
             ))),
         },
     }
@@ -120,7 +128,11 @@ struct Gather {
 
 impl Gather {
     async fn run(mut self, places: Vec<Place>, watcher: Option<Watcher>) {
-        let patience = if self.request.follow { PATIENCE_FOLLOW } else { PATIENCE_ALL };
+        let patience = if self.request.follow {
+            PATIENCE_FOLLOW
+        } else {
+            PATIENCE_ALL
+        };
         let mut merge = Merge::new(patience);
         for place in places {
             self.add(&mut merge, place, self.request.tail);
@@ -168,7 +180,12 @@ impl Gather {
                 .sources
                 .iter_mut()
                 .filter(|(id, _)| merge.wants(**id))
-                .map(|(id, source)| source.recv().map(|record| Came::Record(*id, record)).boxed())
+                .map(|(id, source)| {
+                    source
+                        .recv()
+                        .map(|record| Came::Record(*id, record))
+                        .boxed()
+                })
                 .collect();
             let any = async {
                 match asked.is_empty() {
@@ -231,8 +248,12 @@ impl Gather {
     fn look_again(&mut self, merge: &mut Merge<LogRecord>) {
         let Some(service) = self.service else { return };
         let new: Vec<Place> = self.control.handle.read(|state| {
-            let places = state.tasks_of_service(service).filter_map(|task| place(state, task));
-            places.filter(|place| !self.known.contains(&place.task)).collect()
+            let places = state
+                .tasks_of_service(service)
+                .filter_map(|task| place(state, task));
+            places
+                .filter(|place| !self.known.contains(&place.task))
+                .collect()
         });
         for place in new {
             // All a new task has said is new.
@@ -278,10 +299,16 @@ async fn pump(
         ..LogRecord::default()
     };
     let missing = |why: String| {
-        notice(format!("the log of {} on node {} is missing here: {why}", place.name, place.hostname))
+        notice(format!(
+            "the log of {} on node {} is missing here: {why}",
+            place.name, place.hostname
+        ))
     };
     let told = match timeout(OPEN_BOUND, client.logs(request)).await {
-        Err(_) => Some(missing(format!("no answer within {} s", OPEN_BOUND.as_secs()))),
+        Err(_) => Some(missing(format!(
+            "no answer within {} s",
+            OPEN_BOUND.as_secs()
+        ))),
         Ok(Err(status)) => Some(missing(reason(&status))),
         Ok(Ok(response)) => {
             let mut stream = response.into_inner();
@@ -314,7 +341,9 @@ async fn pump(
 /// What a node said, or what kept it from being reached.
 pub fn reason(status: &Status) -> String {
     match status.code() {
-        Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => root_cause(status),
+        Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => {
+            root_cause(status)
+        }
         _ => status.message().to_owned(),
     }
 }

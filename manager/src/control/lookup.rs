@@ -37,23 +37,39 @@ pub fn network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
 
 /// A node.
 pub fn node(state: &State, text: &str) -> Result<Arc<Node>, Refusal> {
-    let names = state.nodes().values().map(|n| n.description.hostname.as_str());
+    let names = state
+        .nodes()
+        .values()
+        .map(|n| n.description.hostname.as_str());
     found("node", text, state.find_node(text), names)
 }
 
 /// A stack.
 pub fn stack(state: &State, name: &str) -> Result<Arc<Stack>, Refusal> {
-    let lookup = state.stacks().get(name).map_or(Lookup::Missing, |stack| Lookup::Found(stack.clone()));
-    found("stack", name, lookup, state.stacks().keys().map(String::as_str))
+    let lookup = state
+        .stacks()
+        .get(name)
+        .map_or(Lookup::Missing, |stack| Lookup::Found(stack.clone()));
+    found(
+        "stack",
+        name,
+        lookup,
+        state.stacks().keys().map(String::as_str),
+    )
 }
 
 /// A task.
 pub fn task(state: &State, text: &str) -> Result<Arc<Task>, Refusal> {
     let names: Vec<String> = state.tasks().values().map(|t| t.name()).collect();
-    match found("task", text, state.find_task(text), names.iter().map(String::as_str)) {
-        Err(refusal) if refusal.text.contains("`clusterctl task ls`") => {
-            Err(Refusal::not_found(format!("no task {text:?}; see `clusterctl service ps SERVICE`")))
-        }
+    match found(
+        "task",
+        text,
+        state.find_task(text),
+        names.iter().map(String::as_str),
+    ) {
+        Err(refusal) if refusal.text.contains("`clusterctl task ls`") => Err(Refusal::not_found(
+            format!("no task {text:?}; see `clusterctl service ps SERVICE`"),
+        )),
         other => other,
     }
 }
@@ -111,21 +127,26 @@ pub fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&
     let allowed = (text.chars().count() / 3).clamp(1, 3);
     names
         .map(|name| (slips(text, name), name))
-        .filter(|(count, name)| *count <= allowed || (text.len() >= 3 && name.ends_with(&format!("_{text}"))))
+        .filter(|(count, name)| {
+            *count <= allowed || (text.len() >= 3 && name.ends_with(&format!("_{text}")))
+        })
         .min()
         .map(|(_, name)| name)
 }
 
 /// Characters to add, drop, change or swap with their neighbour to get from one text to the other.
 fn slips(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(80).collect(), b.chars().take(80).collect());
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(80).collect(), b.chars().take(80).collect());
     let width = b.len() + 1;
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..width).collect();
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1; width];
         for (j, y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(x != y))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
                 best = best.min(before[j - 1] + 1);
             }
@@ -145,9 +166,13 @@ mod tests {
 
     #[test]
     fn slips_are_counted_as_people_make_them() {
-        for (a, b, count) in
-            [("redis", "redis", 0), ("rediss", "redis", 1), ("rdeis", "redis", 1), ("", "abc", 3), ("flask", "redis", 5)]
-        {
+        for (a, b, count) in [
+            ("redis", "redis", 0),
+            ("rediss", "redis", 1),
+            ("rdeis", "redis", 1),
+            ("", "abc", 3),
+            ("flask", "redis", 5),
+        ] {
             assert_eq!(slips(a, b), count, "{a} {b}");
         }
     }
@@ -163,11 +188,23 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_with_its_neighbour() {
-        let state = state_of(vec![Op::CreateService(Box::new(make_service(1, "shop_redis")))]);
+        let state = state_of(vec![Op::CreateService(Box::new(make_service(
+            1,
+            "shop_redis",
+        )))]);
         let text = |name: &str| service(&state, name).unwrap_err().text;
-        assert_eq!(text("shop_rediss"), "no service \"shop_rediss\"; did you mean \"shop_redis\"?");
-        assert_eq!(text("redis"), "no service \"redis\"; did you mean \"shop_redis\"?");
-        assert_eq!(text("web"), "no service \"web\"; see `clusterctl service ls`");
+        assert_eq!(
+            text("shop_rediss"),
+            "no service \"shop_rediss\"; did you mean \"shop_redis\"?"
+        );
+        assert_eq!(
+            text("redis"),
+            "no service \"redis\"; did you mean \"shop_redis\"?"
+        );
+        assert_eq!(
+            text("web"),
+            "no service \"web\"; see `clusterctl service ls`"
+        );
         assert!(service(&state, "shop_redis").is_ok());
     }
 

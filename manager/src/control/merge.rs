@@ -36,12 +36,22 @@ pub struct Merge<T> {
 impl<T> Merge<T> {
     /// Waits `patience` for a source that has nothing at hand.
     pub fn new(patience: Duration) -> Self {
-        Self { sources: BTreeMap::new(), patience }
+        Self {
+            sources: BTreeMap::new(),
+            patience,
+        }
     }
 
     /// A new source.
     pub fn add(&mut self, id: usize, now: Instant) {
-        self.sources.insert(id, Source { head: None, gave: now, ended: false });
+        self.sources.insert(
+            id,
+            Source {
+                head: None,
+                gave: now,
+                ended: false,
+            },
+        );
     }
 
     /// A source gives a record; it has to have had none at hand.
@@ -56,12 +66,15 @@ impl<T> Merge<T> {
         if let Some(source) = self.sources.get_mut(&id) {
             source.ended = true;
         }
-        self.sources.retain(|_, source| !source.ended || source.head.is_some());
+        self.sources
+            .retain(|_, source| !source.ended || source.head.is_some());
     }
 
     /// Whether this source is to be asked.
     pub fn wants(&self, id: usize) -> bool {
-        self.sources.get(&id).is_some_and(|source| source.head.is_none() && !source.ended)
+        self.sources
+            .get(&id)
+            .is_some_and(|source| source.head.is_none() && !source.ended)
     }
 
     /// What to do now.
@@ -74,7 +87,9 @@ impl<T> Merge<T> {
             .iter()
             .filter_map(|(id, source)| source.head.as_ref().map(|(at, _)| (*at, *id)))
             .min();
-        let Some((_, first)) = first else { return Step::Wait(None) };
+        let Some((_, first)) = first else {
+            return Step::Wait(None);
+        };
         let held_until = self
             .sources
             .values()
@@ -88,8 +103,12 @@ impl<T> Merge<T> {
     }
 
     fn take(&mut self, id: usize, now: Instant) -> Step<T> {
-        let Some(source) = self.sources.get_mut(&id) else { return Step::Wait(None) };
-        let Some((_, record)) = source.head.take() else { return Step::Wait(None) };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return Step::Wait(None);
+        };
+        let Some((_, record)) = source.head.take() else {
+            return Step::Wait(None);
+        };
         source.gave = now;
         if source.ended {
             self.sources.remove(&id);

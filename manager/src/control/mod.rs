@@ -61,7 +61,10 @@ pub(crate) struct Change<T> {
 impl Control {
     /// Reads the state as it is after every write that was acknowledged before.
     pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
-        self.handle.linearizable().await.map_err(|e| propose_status(e, false))?;
+        self.handle
+            .linearizable()
+            .await
+            .map_err(|e| propose_status(e, false))?;
         Ok(self.handle.read(look))
     }
 

@@ -3,8 +3,8 @@
 use super::{Change, Control, Refusal, lookup, validate};
 use api::model::{NetworkId, NetworkSpec};
 use api::proto::{
-    self, CreateNetworkRequest, ListNetworksReply, ListNetworksRequest, NetworkRow, RemoveNetworkReply,
-    RemoveNetworkRequest,
+    self, CreateNetworkRequest, ListNetworksReply, ListNetworksRequest, NetworkRow,
+    RemoveNetworkReply, RemoveNetworkRequest,
 };
 use api::state::{Holder, Op, State};
 use ipnet::Ipv4Net;
@@ -16,7 +16,10 @@ use tonic::Status;
 /// How long a removal waits for tasks that are ending.
 const ENDING: Duration = Duration::from_secs(15);
 
-pub async fn list(control: &Control, request: ListNetworksRequest) -> Result<ListNetworksReply, Status> {
+pub async fn list(
+    control: &Control,
+    request: ListNetworksRequest,
+) -> Result<ListNetworksReply, Status> {
     let rows = control
         .read(|state| {
             let mut chosen = Vec::new();
@@ -36,7 +39,9 @@ pub async fn list(control: &Control, request: ListNetworksRequest) -> Result<Lis
 fn row(state: &State, network: &api::model::Network) -> NetworkRow {
     let mut services: Vec<String> = users(state, network.id).collect();
     services.sort();
-    let held = state.addresses(network.id).map_or(0, std::collections::BTreeMap::len);
+    let held = state
+        .addresses(network.id)
+        .map_or(0, std::collections::BTreeMap::len);
     NetworkRow {
         network: Some(network.into()),
         services,
@@ -49,28 +54,57 @@ pub fn users(state: &State, network: NetworkId) -> impl Iterator<Item = String> 
     state
         .services()
         .values()
-        .filter(move |service| service.spec.template.networks.iter().any(|on| on.network == network))
+        .filter(move |service| {
+            service
+                .spec
+                .template
+                .networks
+                .iter()
+                .any(|on| on.network == network)
+        })
         .map(|service| service.spec.name.clone())
 }
 
 /// Addresses that the machines themselves have: no network may hold them.
 pub fn routes(state: &State) -> Vec<Ipv4Net> {
-    state.nodes().values().map(|node| Ipv4Net::from(node.addr)).collect()
+    state
+        .nodes()
+        .values()
+        .map(|node| Ipv4Net::from(node.addr))
+        .collect()
 }
 
 /// A network with its VNI and subnet chosen.
-pub fn allocated(state: &State, id: NetworkId, spec: &NetworkSpec) -> Result<api::model::Network, Refusal> {
+pub fn allocated(
+    state: &State,
+    id: NetworkId,
+    spec: &NetworkSpec,
+) -> Result<api::model::Network, Refusal> {
     let (vni, subnet) = scheduler::allocate::network(state, spec, &routes(state))?;
-    Ok(api::model::Network { id, meta: api::model::Meta::default(), spec: spec.clone(), vni, subnet })
+    Ok(api::model::Network {
+        id,
+        meta: api::model::Meta::default(),
+        spec: spec.clone(),
+        vni,
+        subnet,
+    })
 }
 
-pub async fn create(control: &Control, request: CreateNetworkRequest) -> Result<proto::Network, Status> {
-    let spec = request.spec.ok_or_else(|| Status::invalid_argument("the request has no network"))?;
+pub async fn create(
+    control: &Control,
+    request: CreateNetworkRequest,
+) -> Result<proto::Network, Status> {
+    let spec = request
+        .spec
+        .ok_or_else(|| Status::invalid_argument("the request has no network"))?;
     let spec = NetworkSpec::try_from(spec).map_err(Refusal::from)?;
     let mut problems = Vec::new();
     validate::network(&spec, &mut problems);
     if let Some(stack) = &spec.stack {
-        problems.push(format!("network {}: only deploying stack {stack} makes its networks", spec.name));
+        problems.push(format!(
+            "network {}: only deploying stack {stack} makes its networks",
+            spec.name
+        ));
     }
     if !problems.is_empty() {
         return Err(Refusal::invalid(problems.join("\n")).into());
@@ -85,20 +119,34 @@ pub async fn create(control: &Control, request: CreateNetworkRequest) -> Result<
                 )));
             }
             let network = allocated(state, id, &spec)?;
-            Ok(Change { ops: vec![Op::CreateNetwork(Box::new(network))], answer: () })
+            Ok(Change {
+                ops: vec![Op::CreateNetwork(Box::new(network))],
+                answer: (),
+            })
         })
         .await?;
     control
         .handle
-        .read(|state| state.networks().get(&id).map(|network| proto::Network::from(&**network)))
+        .read(|state| {
+            state
+                .networks()
+                .get(&id)
+                .map(|network| proto::Network::from(&**network))
+        })
         .ok_or_else(|| Status::not_found(format!("network {} was removed meanwhile", spec.name)))
 }
 
-pub async fn remove(control: &Control, request: RemoveNetworkRequest) -> Result<RemoveNetworkReply, Status> {
+pub async fn remove(
+    control: &Control,
+    request: RemoveNetworkRequest,
+) -> Result<RemoveNetworkReply, Status> {
     let deadline = Instant::now() + ENDING;
     // Subscribed before the first look, so that no change is missed.
     let mut watcher = control.handle.watch();
-    let id = control.read(|state| lookup::network(state, &request.network)).await??.id;
+    let id = control
+        .read(|state| lookup::network(state, &request.network))
+        .await??
+        .id;
     loop {
         let ending = control.handle.read(|state| is_only_ending(state, id));
         if !ending {

@@ -4,7 +4,8 @@ use super::{Change, Control, Refusal, lookup, propose_status};
 use api::convert;
 use api::model::{Availability, NodeId, NodeState, Role};
 use api::proto::{
-    self, ListNodesReply, ListNodesRequest, NodeRow, RemoveNodeReply, RemoveNodeRequest, UpdateNodeRequest,
+    self, ListNodesReply, ListNodesRequest, NodeRow, RemoveNodeReply, RemoveNodeRequest,
+    UpdateNodeRequest,
 };
 use api::state::{Op, State};
 use std::collections::BTreeMap;
@@ -23,12 +24,19 @@ pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNo
             let mut chosen = Vec::new();
             if request.nodes.is_empty() {
                 chosen.extend(state.nodes().values().cloned());
-                chosen.sort_by(|a, b| (&a.description.hostname, a.id).cmp(&(&b.description.hostname, b.id)));
+                chosen.sort_by(|a, b| {
+                    (&a.description.hostname, a.id).cmp(&(&b.description.hostname, b.id))
+                });
             }
             for text in &request.nodes {
                 chosen.push(lookup::node(state, text)?);
             }
-            Ok::<_, Refusal>(chosen.iter().map(|node| row(state, node, &managers)).collect())
+            Ok::<_, Refusal>(
+                chosen
+                    .iter()
+                    .map(|node| row(state, node, &managers))
+                    .collect(),
+            )
         })
         .await??;
     Ok(ListNodesReply { nodes: rows })
@@ -39,10 +47,20 @@ fn row(
     node: &api::model::Node,
     managers: &BTreeMap<NodeId, (bool, bool)>,
 ) -> NodeRow {
-    let tasks = state.tasks_of_node(node.id).filter(|task| !task.status.state.is_ended()).count();
-    let (leader, reachable) =
-        managers.get(&node.id).copied().unwrap_or((false, node.status.state == NodeState::Ready));
-    NodeRow { node: Some(node.into()), leader, reachable, tasks: u32::try_from(tasks).unwrap_or(u32::MAX) }
+    let tasks = state
+        .tasks_of_node(node.id)
+        .filter(|task| !task.status.state.is_ended())
+        .count();
+    let (leader, reachable) = managers
+        .get(&node.id)
+        .copied()
+        .unwrap_or((false, node.status.state == NodeState::Ready));
+    NodeRow {
+        node: Some(node.into()),
+        leader,
+        reachable,
+        tasks: u32::try_from(tasks).unwrap_or(u32::MAX),
+    }
 }
 
 pub async fn update(control: &Control, request: UpdateNodeRequest) -> Result<proto::Node, Status> {
@@ -68,33 +86,59 @@ pub async fn update(control: &Control, request: UpdateNodeRequest) -> Result<pro
             for key in &request.labels_removed {
                 if spec.labels.remove(key).is_none() {
                     let name = &node.description.hostname;
-                    return Err(Refusal::not_found(format!("node {name} has no label {key:?}")));
+                    return Err(Refusal::not_found(format!(
+                        "node {name} has no label {key:?}"
+                    )));
                 }
             }
-            spec.labels.extend(request.labels_set.iter().map(|(key, value)| (key.clone(), value.clone())));
+            spec.labels.extend(
+                request
+                    .labels_set
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
             let ops = if spec == node.spec {
                 Vec::new()
             } else {
-                vec![Op::UpdateNode { id: node.id, spec, at_revision: node.meta.revision }]
+                vec![Op::UpdateNode {
+                    id: node.id,
+                    spec,
+                    at_revision: node.meta.revision,
+                }]
             };
-            Ok(Change { ops, answer: node.id })
+            Ok(Change {
+                ops,
+                answer: node.id,
+            })
         })
         .await?;
     control
         .handle
-        .read(|state| state.nodes().get(&id).map(|node| proto::Node::from(&**node)))
+        .read(|state| {
+            state
+                .nodes()
+                .get(&id)
+                .map(|node| proto::Node::from(&**node))
+        })
         .ok_or_else(|| Status::not_found("the node was removed meanwhile"))
 }
 
-pub async fn remove(control: &Control, request: RemoveNodeRequest) -> Result<RemoveNodeReply, Status> {
-    let node = control.read(|state| lookup::node(state, &request.node)).await??;
+pub async fn remove(
+    control: &Control,
+    request: RemoveNodeRequest,
+) -> Result<RemoveNodeReply, Status> {
+    let node = control
+        .read(|state| lookup::node(state, &request.node))
+        .await??;
     let name = if node.description.hostname.is_empty() {
         node.id.to_string()
     } else {
         node.description.hostname.clone()
     };
     let managers = control.handle.managers();
-    let is_manager = managers.iter().any(|manager| manager.peer.node_id == node.id);
+    let is_manager = managers
+        .iter()
+        .any(|manager| manager.peer.node_id == node.id);
     if !request.force {
         if node.status.state == NodeState::Ready {
             return Err(Refusal::first(format!(
@@ -122,13 +166,25 @@ pub async fn remove(control: &Control, request: RemoveNodeRequest) -> Result<Rem
             ))
             .into());
         }
-        control.handle.remove_manager(node.id).await.map_err(|e| propose_status(e, true))?;
+        control
+            .handle
+            .remove_manager(node.id)
+            .await
+            .map_err(|e| propose_status(e, true))?;
     }
     control
         .change(|state, _| {
             // Gone meanwhile is gone.
-            let ops = state.nodes().get(&node.id).map(|node| Op::RemoveNode(node.id)).into_iter().collect();
-            Ok(Change { ops, answer: RemoveNodeReply {} })
+            let ops = state
+                .nodes()
+                .get(&node.id)
+                .map(|node| Op::RemoveNode(node.id))
+                .into_iter()
+                .collect();
+            Ok(Change {
+                ops,
+                answer: RemoveNodeReply {},
+            })
         })
         .await
 }

@@ -19,27 +19,42 @@ pub struct Refusal {
 impl Refusal {
     /// What it speaks of is not there.
     pub fn not_found(text: impl Into<String>) -> Self {
-        Self { code: Code::NotFound, text: text.into() }
+        Self {
+            code: Code::NotFound,
+            text: text.into(),
+        }
     }
 
     /// It can't be meant so.
     pub fn invalid(text: impl Into<String>) -> Self {
-        Self { code: Code::InvalidArgument, text: text.into() }
+        Self {
+            code: Code::InvalidArgument,
+            text: text.into(),
+        }
     }
 
     /// Something has to be done first.
     pub fn first(text: impl Into<String>) -> Self {
-        Self { code: Code::FailedPrecondition, text: text.into() }
+        Self {
+            code: Code::FailedPrecondition,
+            text: text.into(),
+        }
     }
 
     /// The name is taken.
     pub fn taken(text: impl Into<String>) -> Self {
-        Self { code: Code::AlreadyExists, text: text.into() }
+        Self {
+            code: Code::AlreadyExists,
+            text: text.into(),
+        }
     }
 
     /// There is no room left.
     pub fn exhausted(text: impl Into<String>) -> Self {
-        Self { code: Code::ResourceExhausted, text: text.into() }
+        Self {
+            code: Code::ResourceExhausted,
+            text: text.into(),
+        }
     }
 }
 
@@ -64,7 +79,10 @@ impl From<ApplyError> for Refusal {
             ErrorKind::Conflict => Code::Aborted,
             ErrorKind::Invalid => Code::InvalidArgument,
         };
-        Self { code, text: error.message }
+        Self {
+            code,
+            text: error.message,
+        }
     }
 }
 
@@ -87,6 +105,7 @@ pub fn propose_status(error: ProposeError, written: bool) -> Status {
         ProposeError::TooLarge { bytes, limit } => Status::resource_exhausted(format!(
             "the change takes {bytes} bytes, one may take {limit}; make it in parts"
         )),
+        ProposeError::Unavailable(cause) if !written => retry_elsewhere(cause),
         ProposeError::Unavailable(cause) => Status::unavailable(cause),
     }
 }

@@ -11,7 +11,10 @@ use api::state::{Op, State};
 use bytes::Bytes;
 use tonic::Status;
 
-pub async fn list(control: &Control, request: ListServicesRequest) -> Result<ListServicesReply, Status> {
+pub async fn list(
+    control: &Control,
+    request: ListServicesRequest,
+) -> Result<ListServicesReply, Status> {
     let rows = control
         .read(|state| {
             let mut chosen = Vec::new();
@@ -35,11 +38,17 @@ pub async fn list(control: &Control, request: ListServicesRequest) -> Result<Lis
 fn row(state: &State, service: &api::model::Service) -> ServiceRow {
     let running = state
         .tasks_of_service(service.id)
-        .filter(|task| task.status.state == TaskState::Running && task.desired <= TaskState::Running)
+        .filter(|task| {
+            task.status.state == TaskState::Running && task.desired <= TaskState::Running
+        })
         .count();
     let ServiceMode::Replicated { replicas } = service.spec.mode;
     let name = |on: &api::model::NetworkAttachment| {
-        state.networks().get(&on.network).map(|network| network.spec.name.clone()).unwrap_or_default()
+        state
+            .networks()
+            .get(&on.network)
+            .map(|network| network.spec.name.clone())
+            .unwrap_or_default()
     };
     ServiceRow {
         service: Some(service.into()),
@@ -49,12 +58,17 @@ fn row(state: &State, service: &api::model::Service) -> ServiceRow {
     }
 }
 
-pub async fn scale(control: &Control, request: ScaleServiceRequest) -> Result<proto::Service, Status> {
+pub async fn scale(
+    control: &Control,
+    request: ScaleServiceRequest,
+) -> Result<proto::Service, Status> {
     let id = control
         .change(|state, _| {
             let service = lookup::service(state, &request.service)?;
             let mut spec = service.spec.clone();
-            spec.mode = ServiceMode::Replicated { replicas: request.replicas };
+            spec.mode = ServiceMode::Replicated {
+                replicas: request.replicas,
+            };
             let mut problems = Vec::new();
             validate::service(&spec, &mut problems);
             if !problems.is_empty() {
@@ -70,21 +84,34 @@ pub async fn scale(control: &Control, request: ScaleServiceRequest) -> Result<pr
                     at_revision: service.meta.revision,
                 }]
             };
-            Ok(Change { ops, answer: service.id })
+            Ok(Change {
+                ops,
+                answer: service.id,
+            })
         })
         .await?;
     control
         .handle
-        .read(|state| state.services().get(&id).map(|service| proto::Service::from(&**service)))
+        .read(|state| {
+            state
+                .services()
+                .get(&id)
+                .map(|service| proto::Service::from(&**service))
+        })
         .ok_or_else(|| Status::not_found("the service was removed meanwhile"))
 }
 
 /// Ids of a service's tasks, those that have ended too.
 pub fn task_ids(state: &State, service: api::model::ServiceId) -> impl Iterator<Item = Bytes> {
-    state.tasks_of_service(service).map(|task| convert::id_bytes(task.id.0))
+    state
+        .tasks_of_service(service)
+        .map(|task| convert::id_bytes(task.id.0))
 }
 
-pub async fn remove(control: &Control, request: RemoveServiceRequest) -> Result<RemoveServiceReply, Status> {
+pub async fn remove(
+    control: &Control,
+    request: RemoveServiceRequest,
+) -> Result<RemoveServiceReply, Status> {
     control
         .change(|state, _| {
             let service = lookup::service(state, &request.service)?;

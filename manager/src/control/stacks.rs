@@ -25,8 +25,13 @@ pub async fn list(control: &Control, _: ListStacksRequest) -> Result<ListStacksR
     Ok(ListStacksReply { stacks })
 }
 
-pub async fn deploy(control: &Control, request: DeployStackRequest) -> Result<DeployStackReply, Status> {
-    let spec = request.spec.ok_or_else(|| Status::invalid_argument("the request has no stack"))?;
+pub async fn deploy(
+    control: &Control,
+    request: DeployStackRequest,
+) -> Result<DeployStackReply, Status> {
+    let spec = request
+        .spec
+        .ok_or_else(|| Status::invalid_argument("the request has no stack"))?;
     let spec = StackSpec::try_from(spec).map_err(Refusal::from)?;
     control
         .change(|state, at| {
@@ -37,19 +42,26 @@ pub async fn deploy(control: &Control, request: DeployStackRequest) -> Result<De
 }
 
 /// Its services go at once, their tasks as they end, its networks after their last task.
-pub async fn remove(control: &Control, request: RemoveStackRequest) -> Result<RemoveStackReply, Status> {
+pub async fn remove(
+    control: &Control,
+    request: RemoveStackRequest,
+) -> Result<RemoveStackReply, Status> {
     control
         .change(|state, _| {
             let stack = lookup::stack(state, &request.stack)?;
             let mut ops = Vec::new();
             let mut answer = RemoveStackReply::default();
             for service in deploy::of_stack(state, &stack.name) {
-                answer.removed.push(format!("service {}", service.spec.name));
+                answer
+                    .removed
+                    .push(format!("service {}", service.spec.name));
                 answer.tasks.extend(task_ids(state, service.id));
                 ops.push(Op::RemoveService(service.id));
             }
             let networks = deploy::networks_of_stack(state, &stack.name);
-            answer.removed.extend(networks.map(|network| format!("network {}", network.spec.name)));
+            answer
+                .removed
+                .extend(networks.map(|network| format!("network {}", network.spec.name)));
             ops.push(Op::RemoveStack(stack.name.clone()));
             Ok(Change { ops, answer })
         })

@@ -20,7 +20,12 @@ pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus
         let id = manager.peer.node_id;
         let hostname = control
             .handle
-            .read(|state| state.nodes().get(&id).map(|node| node.description.hostname.clone()))
+            .read(|state| {
+                state
+                    .nodes()
+                    .get(&id)
+                    .map(|node| node.description.hostname.clone())
+            })
             .unwrap_or_default();
         status.managers.push(ManagerStatus {
             node_id: convert::id_bytes(id.0),
@@ -40,13 +45,18 @@ fn summary(state: &State) -> ClusterStatus {
         let ServiceMode::Replicated { replicas } = service.spec.mode;
         replicas
     });
-    let running = state
-        .tasks()
+    let running = state.tasks().values().filter(|task| {
+        task.status.state == TaskState::Running && task.desired <= TaskState::Running
+    });
+    let ready = state
+        .nodes()
         .values()
-        .filter(|task| task.status.state == TaskState::Running && task.desired <= TaskState::Running);
-    let ready = state.nodes().values().filter(|node| node.status.state == NodeState::Ready);
+        .filter(|node| node.status.state == NodeState::Ready);
     ClusterStatus {
-        cluster_id: state.cluster().map(|c| convert::id_bytes(c.id.0)).unwrap_or_default(),
+        cluster_id: state
+            .cluster()
+            .map(|c| convert::id_bytes(c.id.0))
+            .unwrap_or_default(),
         managers: Vec::new(),
         revision: state.revision(),
         nodes: count(state.nodes().len()),
@@ -58,10 +68,15 @@ fn summary(state: &State) -> ClusterStatus {
     }
 }
 
-pub async fn join_tokens(control: &Control, request: GetJoinTokensRequest) -> Result<JoinTokens, Status> {
+pub async fn join_tokens(
+    control: &Control,
+    request: GetJoinTokensRequest,
+) -> Result<JoinTokens, Status> {
     control
         .change(|state, _| {
-            let cluster = state.cluster().ok_or_else(|| Refusal::not_found("there is no cluster yet"))?;
+            let cluster = state
+                .cluster()
+                .ok_or_else(|| Refusal::not_found("there is no cluster yet"))?;
             let mut changed = (**cluster).clone();
             if request.rotate_worker {
                 changed.tokens.worker = new_secret();
@@ -78,7 +93,10 @@ pub async fn join_tokens(control: &Control, request: GetJoinTokensRequest) -> Re
             let ops = if changed == **cluster {
                 Vec::new()
             } else {
-                vec![Op::UpdateCluster { at_revision: cluster.meta.revision, cluster: Box::new(changed) }]
+                vec![Op::UpdateCluster {
+                    at_revision: cluster.meta.revision,
+                    cluster: Box::new(changed),
+                }]
             };
             Ok(Change { ops, answer })
         })

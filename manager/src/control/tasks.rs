@@ -21,8 +21,16 @@ pub async fn list(control: &Control, request: ListTasksRequest) -> Result<ListTa
 
 /// The tasks that pass every filter given; of a slot the newest first.
 fn chosen(state: &State, request: &ListTasksRequest) -> Result<Vec<Arc<Task>>, Refusal> {
-    let service = request.service.as_ref().map(|text| lookup::service(state, text)).transpose()?;
-    let node = request.node.as_ref().map(|text| lookup::node(state, text)).transpose()?;
+    let service = request
+        .service
+        .as_ref()
+        .map(|text| lookup::service(state, text))
+        .transpose()?;
+    let node = request
+        .node
+        .as_ref()
+        .map(|text| lookup::node(state, text))
+        .transpose()?;
     let mut wanted: BTreeSet<_> = BTreeSet::new();
     for text in &request.tasks {
         wanted.insert(lookup::task(state, text)?.id);
@@ -41,11 +49,16 @@ fn chosen(state: &State, request: &ListTasksRequest) -> Result<Vec<Arc<Task>>, R
     let by_id = !request.tasks.is_empty() || !request.ids.is_empty();
     let mut tasks: Vec<Arc<Task>> = match (&service, by_id) {
         (Some(service), false) => state.tasks_of_service(service.id).cloned().collect(),
-        (_, true) => wanted.iter().filter_map(|id| state.tasks().get(id).cloned()).collect(),
+        (_, true) => wanted
+            .iter()
+            .filter_map(|id| state.tasks().get(id).cloned())
+            .collect(),
         (None, false) => state.tasks().values().cloned().collect(),
     };
     tasks.retain(|task| {
-        service.as_ref().is_none_or(|service| task.service == service.id)
+        service
+            .as_ref()
+            .is_none_or(|service| task.service == service.id)
             && node.as_ref().is_none_or(|node| task.node == Some(node.id))
             && stack.is_none_or(|stack| in_stack(state, task, stack))
             && (!request.running_only
@@ -60,7 +73,10 @@ fn chosen(state: &State, request: &ListTasksRequest) -> Result<Vec<Arc<Task>>, R
 }
 
 fn in_stack(state: &State, task: &Task, stack: &str) -> bool {
-    state.services().get(&task.service).is_some_and(|service| service.spec.stack.as_deref() == Some(stack))
+    state
+        .services()
+        .get(&task.service)
+        .is_some_and(|service| service.spec.stack.as_deref() == Some(stack))
 }
 
 fn row(state: &State, task: &Task) -> TaskRow {
@@ -68,8 +84,13 @@ fn row(state: &State, task: &Task) -> TaskRow {
     TaskRow {
         task: Some(task.into()),
         name: task.name(),
-        image: state.template(task).map(|t| t.container.image.clone()).unwrap_or_default(),
-        node: node.map(|node| node.description.hostname.clone()).unwrap_or_default(),
+        image: state
+            .template(task)
+            .map(|t| t.container.image.clone())
+            .unwrap_or_default(),
+        node: node
+            .map(|node| node.description.hostname.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -91,17 +112,38 @@ mod tests {
             running(&mut state, id, service, slot, node);
         }
         let names = |request: &ListTasksRequest| -> Vec<String> {
-            chosen(&state, request).unwrap().iter().map(|task| task.name()).collect()
+            chosen(&state, request)
+                .unwrap()
+                .iter()
+                .map(|task| task.name())
+                .collect()
         };
         let all = ListTasksRequest::default();
         assert_eq!(names(&all), ["db.1", "web.1", "web.2"]);
-        let web = ListTasksRequest { service: Some("web".into()), ..all.clone() };
+        let web = ListTasksRequest {
+            service: Some("web".into()),
+            ..all.clone()
+        };
         assert_eq!(names(&web), ["web.1", "web.2"]);
-        let there = ListTasksRequest { node: Some("node1".into()), ..web.clone() };
+        let there = ListTasksRequest {
+            node: Some("node1".into()),
+            ..web.clone()
+        };
         assert_eq!(names(&there), ["web.1"]);
-        let gone = ListTasksRequest { ids: vec![convert::id_bytes(3), convert::id_bytes(99)], ..all.clone() };
+        let gone = ListTasksRequest {
+            ids: vec![convert::id_bytes(3), convert::id_bytes(99)],
+            ..all.clone()
+        };
         assert_eq!(names(&gone), ["db.1"]);
-        let none = ListTasksRequest { service: Some("weeb".into()), ..all };
-        assert!(chosen(&state, &none).unwrap_err().text.contains("did you mean \"web\"?"));
+        let none = ListTasksRequest {
+            service: Some("weeb".into()),
+            ..all
+        };
+        assert!(
+            chosen(&state, &none)
+                .unwrap_err()
+                .text
+                .contains("did you mean \"web\"?")
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Rules that a spec from the wire has to keep, whoever made it. All broken ones are told at once.
 
 use api::model::{
-    ContainerSpec, Labels, MountSource, NetworkSpec, ServiceMode, ServiceSpec, StackSpec, TaskTemplate,
+    ContainerSpec, Labels, MountSource, NetworkSpec, ServiceMode, ServiceSpec, StackSpec,
+    TaskTemplate,
 };
 use std::collections::BTreeSet;
 
@@ -22,7 +23,9 @@ fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX
         && ends(text.bytes().next())
         && ends(text.bytes().last())
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
 }
 
 /// A name of a service, network, volume, stack or alias.
@@ -42,14 +45,19 @@ fn labels(what: &str, labels: &Labels, problems: &mut Problems) {
             problems.push(format!("{what}: {key:?} is no label"));
         }
         if key.len() + value.len() > TEXT_MAX {
-            problems.push(format!("{what}: label {:?} is too long", key.chars().take(40).collect::<String>()));
+            problems.push(format!(
+                "{what}: label {:?} is too long",
+                key.chars().take(40).collect::<String>()
+            ));
         }
     }
 }
 
 fn bounded(what: &str, list: &str, len: usize, problems: &mut Problems) {
     if len > LIST_MAX {
-        problems.push(format!("{what}: {len} {list} are too many, {LIST_MAX} is the most"));
+        problems.push(format!(
+            "{what}: {len} {list} are too many, {LIST_MAX} is the most"
+        ));
     }
 }
 
@@ -61,12 +69,21 @@ pub fn network(spec: &NetworkSpec, problems: &mut Problems) {
     if let Some(subnet) = spec.subnet {
         let first = subnet.network();
         if subnet.addr() != first {
-            problems.push(format!("{what}: {subnet} is no subnet; {} is", subnet.trunc()));
+            problems.push(format!(
+                "{what}: {subnet} is no subnet; {} is",
+                subnet.trunc()
+            ));
         }
         if !(8..=29).contains(&subnet.prefix_len()) {
-            problems.push(format!("{what}: subnet {subnet} has to be between /8 and /29"));
+            problems.push(format!(
+                "{what}: subnet {subnet} has to be between /8 and /29"
+            ));
         }
-        if first.is_loopback() || first.is_multicast() || first.is_link_local() || first.octets()[0] == 0 {
+        if first.is_loopback()
+            || first.is_multicast()
+            || first.is_link_local()
+            || first.octets()[0] == 0
+        {
             problems.push(format!("{what}: subnet {subnet} is not for networks"));
         }
     }
@@ -79,13 +96,18 @@ pub fn service(spec: &ServiceSpec, problems: &mut Problems) {
     labels(&what, &spec.labels, problems);
     let ServiceMode::Replicated { replicas } = spec.mode;
     if replicas > REPLICAS_MAX {
-        problems.push(format!("{what}: {replicas} replicas are too many, {REPLICAS_MAX} is the most"));
+        problems.push(format!(
+            "{what}: {replicas} replicas are too many, {REPLICAS_MAX} is the most"
+        ));
     }
     bounded(&what, "ports", spec.ports.len(), problems);
     let mut published = BTreeSet::new();
     for port in &spec.ports {
         if port.published == 0 || port.target == 0 {
-            problems.push(format!("{what}: port {}:{} is none", port.published, port.target));
+            problems.push(format!(
+                "{what}: port {}:{} is none",
+                port.published, port.target
+            ));
         }
         if !published.insert((port.protocol, port.published)) {
             problems.push(format!(
@@ -100,12 +122,20 @@ pub fn service(spec: &ServiceSpec, problems: &mut Problems) {
 
 fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
     container(what, &template.container, problems);
-    bounded(what, "constraints", template.placement.constraints.len(), problems);
+    bounded(
+        what,
+        "constraints",
+        template.placement.constraints.len(),
+        problems,
+    );
     bounded(what, "networks", template.networks.len(), problems);
     let mut seen = BTreeSet::new();
     for attachment in &template.networks {
         if !seen.insert(attachment.network) {
-            problems.push(format!("{what}: it is twice on network {}", attachment.network));
+            problems.push(format!(
+                "{what}: it is twice on network {}",
+                attachment.network
+            ));
         }
         aliases(what, &attachment.aliases, problems);
     }
@@ -120,7 +150,10 @@ fn aliases(what: &str, aliases: &[String], problems: &mut Problems) {
 
 fn container(what: &str, spec: &ContainerSpec, problems: &mut Problems) {
     let image = &spec.image;
-    if image.is_empty() || image.len() > 512 || image.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    if image.is_empty()
+        || image.len() > 512
+        || image.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
         let shown: String = image.chars().take(80).collect();
         problems.push(format!("{what}: {shown:?} is no image"));
     }
@@ -128,16 +161,24 @@ fn container(what: &str, spec: &ContainerSpec, problems: &mut Problems) {
     for (list, words) in [("entrypoint", &spec.entrypoint), ("command", &spec.command)] {
         let words = words.as_deref().unwrap_or_default();
         bounded(what, list, words.len(), problems);
-        if words.iter().any(|word| word.contains('\0') || word.len() > TEXT_MAX) {
-            problems.push(format!("{what}: a word of its {list} holds a NUL or is too long"));
+        if words
+            .iter()
+            .any(|word| word.contains('\0') || word.len() > TEXT_MAX)
+        {
+            problems.push(format!(
+                "{what}: a word of its {list} holds a NUL or is too long"
+            ));
         }
     }
     bounded(what, "environment variables", spec.env.len(), problems);
     for entry in &spec.env {
         let key = entry.split('=').next().unwrap_or_default();
-        if key.is_empty() || !entry.contains('=') || entry.contains('\0') || entry.len() > TEXT_MAX {
+        if key.is_empty() || !entry.contains('=') || entry.contains('\0') || entry.len() > TEXT_MAX
+        {
             let shown: String = entry.chars().take(40).collect();
-            problems.push(format!("{what}: environment entry {shown:?} is not KEY=value"));
+            problems.push(format!(
+                "{what}: environment entry {shown:?} is not KEY=value"
+            ));
         }
     }
     bounded(what, "mounts", spec.mounts.len(), problems);
@@ -145,7 +186,9 @@ fn container(what: &str, spec: &ContainerSpec, problems: &mut Problems) {
     for mount in &spec.mounts {
         let target = &mount.target;
         if !is_path(target) || target == "/" {
-            problems.push(format!("{what}: mount target {target:?} is no absolute path below /"));
+            problems.push(format!(
+                "{what}: mount target {target:?} is no absolute path below /"
+            ));
         }
         if !targets.insert(target) {
             problems.push(format!("{what}: two mounts have the target {target}"));
@@ -174,13 +217,18 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
     for (key, part) in &spec.networks {
         network(part, problems);
         if *key != part.name || part.stack.as_deref() != owner {
-            problems.push(format!("network {key}: it is not one of stack {}", spec.name));
+            problems.push(format!(
+                "network {key}: it is not one of stack {}",
+                spec.name
+            ));
         }
     }
     for external in &spec.external_networks {
         name("network", external, problems);
         if spec.networks.contains_key(external) {
-            problems.push(format!("network {external}: it can't be the stack's own and external"));
+            problems.push(format!(
+                "network {external}: it can't be the stack's own and external"
+            ));
         }
     }
     for (volume, volume_labels) in &spec.volumes {
@@ -194,11 +242,15 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             problems.push(format!("{what}: it is not one of stack {}", spec.name));
         }
         if !part.spec.template.networks.is_empty() {
-            problems.push(format!("{what}: a stack's services name their networks, not number them"));
+            problems.push(format!(
+                "{what}: a stack's services name their networks, not number them"
+            ));
         }
         for (network, names) in &part.networks {
             if !spec.networks.contains_key(network) && !spec.external_networks.contains(network) {
-                problems.push(format!("{what}: network {network} is not one of the stack's"));
+                problems.push(format!(
+                    "{what}: network {network} is not one of the stack's"
+                ));
             }
             aliases(&what, names, problems);
         }
@@ -226,33 +278,68 @@ mod tests {
 
     #[test]
     fn every_broken_rule_is_told_with_its_service() {
-        let port = PublishedPort { protocol: Protocol::Tcp, published: 80, target: 8080 };
-        let mount = |target: &str, source| Mount { source, target: target.into(), read_only: false };
+        let port = PublishedPort {
+            protocol: Protocol::Tcp,
+            published: 80,
+            target: 8080,
+        };
+        let mount = |target: &str, source| Mount {
+            source,
+            target: target.into(),
+            read_only: false,
+        };
         let cases: Vec<(Problems, &str)> = vec![
             (told(|s| s.name = "a b".into()), "a name has 1 to 63"),
             (told(|s| s.name = String::new()), "a name has 1 to 63"),
             (told(|s| s.name = "x".repeat(64)), "a name has 1 to 63"),
-            (told(|s| s.mode = ServiceMode::Replicated { replicas: 100_001 }), "too many"),
-            (told(|s| s.ports = vec![port, port]), "port 80/tcp is published twice"),
-            (told(|s| s.ports = vec![PublishedPort { target: 0, ..port }]), "is none"),
-            (told(|s| s.template.container.image = "a b".into()), "is no image"),
-            (told(|s| s.template.container.env = vec!["KEY".into()]), "not KEY=value"),
-            (told(|s| s.template.container.env = vec!["=x".into()]), "not KEY=value"),
+            (
+                told(|s| s.mode = ServiceMode::Replicated { replicas: 100_001 }),
+                "too many",
+            ),
+            (
+                told(|s| s.ports = vec![port, port]),
+                "port 80/tcp is published twice",
+            ),
+            (
+                told(|s| s.ports = vec![PublishedPort { target: 0, ..port }]),
+                "is none",
+            ),
+            (
+                told(|s| s.template.container.image = "a b".into()),
+                "is no image",
+            ),
+            (
+                told(|s| s.template.container.env = vec!["KEY".into()]),
+                "not KEY=value",
+            ),
+            (
+                told(|s| s.template.container.env = vec!["=x".into()]),
+                "not KEY=value",
+            ),
             (
                 told(|s| s.template.container.mounts = vec![mount("data", MountSource::Anonymous)]),
                 "no absolute path",
             ),
             (
-                told(|s| s.template.container.mounts = vec![mount("/a", MountSource::Bind("/x/../y".into()))]),
+                told(|s| {
+                    s.template.container.mounts =
+                        vec![mount("/a", MountSource::Bind("/x/../y".into()))]
+                }),
                 "no absolute path",
             ),
             (
-                told(|s| s.template.container.mounts = vec![mount("/a", MountSource::Volume("../x".into()))]),
+                told(|s| {
+                    s.template.container.mounts =
+                        vec![mount("/a", MountSource::Volume("../x".into()))]
+                }),
                 "volume \"../x\"",
             ),
         ];
         for (problems, part) in cases {
-            assert!(problems.len() == 1 && problems[0].contains(part), "{part}: {problems:?}");
+            assert!(
+                problems.len() == 1 && problems[0].contains(part),
+                "{part}: {problems:?}"
+            );
         }
     }
 
@@ -278,8 +365,16 @@ mod tests {
             problems
         };
         assert!(told("10.1.0.0/24").is_empty());
-        assert_eq!(told("10.1.0.1/24"), ["network demo: 10.1.0.1/24 is no subnet; 10.1.0.0/24 is"]);
-        for bad in ["10.0.0.0/30", "127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16"] {
+        assert_eq!(
+            told("10.1.0.1/24"),
+            ["network demo: 10.1.0.1/24 is no subnet; 10.1.0.0/24 is"]
+        );
+        for bad in [
+            "10.0.0.0/30",
+            "127.0.0.0/8",
+            "224.0.0.0/8",
+            "169.254.0.0/16",
+        ] {
             assert_eq!(told(bad).len(), 1, "{bad}");
         }
     }

@@ -29,13 +29,18 @@ impl Batch {
         match event {
             Event::Task(id, old, new) => self.task(*id, old.as_ref(), new.as_ref()),
             Event::Service(id, old, new) => {
-                for network in old.iter().chain(new).flat_map(|service| networks_of(service)) {
+                for network in old
+                    .iter()
+                    .chain(new)
+                    .flat_map(|service| networks_of(service))
+                {
                     self.services.entry(network).or_default().insert(*id);
                 }
             }
             Event::Network(id, ..) => drop(self.networks.insert(*id)),
             Event::Node(id, old, new) => {
-                let moved = old.as_ref().map(|node| node.addr) != new.as_ref().map(|node| node.addr);
+                let moved =
+                    old.as_ref().map(|node| node.addr) != new.as_ref().map(|node| node.addr);
                 if moved {
                     for task in state.tasks_of_node(*id) {
                         self.endpoint(task);
@@ -67,7 +72,10 @@ impl Batch {
 
     fn endpoint(&mut self, task: &Task) {
         for held in &task.addresses {
-            self.endpoints.entry(held.network).or_default().insert(task.id);
+            self.endpoints
+                .entry(held.network)
+                .or_default()
+                .insert(task.id);
         }
     }
 }

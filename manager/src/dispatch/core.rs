@@ -87,7 +87,10 @@ impl Core {
             .iter()
             .filter(|(node, session)| {
                 batch.tasks.contains_key(node)
-                    || session.networks.keys().any(|network| differences.contains_key(network))
+                    || session
+                        .networks
+                        .keys()
+                        .any(|network| differences.contains_key(network))
             })
             .map(|(node, _)| *node)
             .collect();
@@ -105,7 +108,10 @@ impl Core {
     pub fn resync(&mut self, state: &State) -> Vec<(NodeId, Assignments)> {
         self.tables.clear();
         let nodes: Vec<NodeId> = std::mem::take(&mut self.sessions).into_keys().collect();
-        nodes.into_iter().map(|node| (node, self.open(state, node))).collect()
+        nodes
+            .into_iter()
+            .map(|node| (node, self.open(state, node)))
+            .collect()
     }
 
     fn advance_tables(&mut self, state: &State, batch: &Batch) -> BTreeMap<NetworkId, Difference> {
@@ -123,7 +129,10 @@ impl Core {
                 }
             }
             for task in batch.endpoints.get(id).into_iter().flatten() {
-                let now = state.tasks().get(task).and_then(|task| view::endpoint(state, *id, task));
+                let now = state
+                    .tasks()
+                    .get(task)
+                    .and_then(|task| view::endpoint(state, *id, task));
                 match (now, table.endpoints.get(task)) {
                     (Some(now), was) if was != Some(&now) => {
                         changed.endpoints.push(now.clone());
@@ -140,7 +149,10 @@ impl Core {
                 }
             }
             for service in batch.services.get(id).into_iter().flatten() {
-                let now = state.services().get(service).and_then(|service| view::service_view(service, *id));
+                let now = state
+                    .services()
+                    .get(service)
+                    .and_then(|service| view::service_view(service, *id));
                 match (now, table.services.get(service)) {
                     (Some(now), was) if was != Some(&now) => {
                         changed.services.push(now.clone());
@@ -171,8 +183,13 @@ impl Core {
         tasks: &BTreeSet<TaskId>,
         differences: &BTreeMap<NetworkId, Difference>,
     ) -> Assignments {
-        let mut message = Assignments { revision: state.revision(), ..Assignments::default() };
-        let Some(mut session) = self.sessions.remove(&node) else { return message };
+        let mut message = Assignments {
+            revision: state.revision(),
+            ..Assignments::default()
+        };
+        let Some(mut session) = self.sessions.remove(&node) else {
+            return message;
+        };
         let before: BTreeSet<NetworkId> = session.networks.keys().copied().collect();
         for id in tasks {
             session.task(state, node, *id, &mut message);
@@ -186,7 +203,10 @@ impl Core {
                 self.enter(state, *network, &mut message);
             }
         }
-        for network in before.iter().filter(|network| !session.networks.contains_key(network)) {
+        for network in before
+            .iter()
+            .filter(|network| !session.networks.contains_key(network))
+        {
             self.leave(*network);
             message.networks_removed.push(convert::id_bytes(network.0));
         }
@@ -219,11 +239,17 @@ impl Core {
 
 impl Session {
     fn task(&mut self, state: &State, node: NodeId, id: TaskId, message: &mut Assignments) {
-        let now = state.tasks().get(&id).filter(|task| view::is_assigned(task, node)).cloned();
+        let now = state
+            .tasks()
+            .get(&id)
+            .filter(|task| view::is_assigned(task, node))
+            .cloned();
         match (now, self.tasks.get(&id)) {
             (Some(now), was) if was.is_none_or(|was| !same_to_node(was, &now)) => {
                 // Without its template it can't be run; it is on its way out.
-                let Some(assigned) = view::assigned_task(state, &now) else { return };
+                let Some(assigned) = view::assigned_task(state, &now) else {
+                    return;
+                };
                 message.tasks.push(assigned);
                 self.forget(id);
                 for held in &now.addresses {
@@ -240,7 +266,12 @@ impl Session {
     }
 
     fn forget(&mut self, id: TaskId) {
-        for held in self.tasks.remove(&id).iter().flat_map(|task| &task.addresses) {
+        for held in self
+            .tasks
+            .remove(&id)
+            .iter()
+            .flat_map(|task| &task.addresses)
+        {
             if let Some(count) = self.networks.get_mut(&held.network) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -263,9 +294,13 @@ fn same_to_node(a: &Task, b: &Task) -> bool {
 fn add(message: &mut Assignments, more: &Assignments) {
     message.networks.extend(more.networks.iter().cloned());
     message.endpoints.extend(more.endpoints.iter().cloned());
-    message.endpoints_removed.extend(more.endpoints_removed.iter().cloned());
+    message
+        .endpoints_removed
+        .extend(more.endpoints_removed.iter().cloned());
     message.services.extend(more.services.iter().cloned());
-    message.services_removed.extend(more.services_removed.iter().cloned());
+    message
+        .services_removed
+        .extend(more.services_removed.iter().cloned());
 }
 
 fn is_empty(message: &Assignments) -> bool {

@@ -88,16 +88,30 @@ pub fn start(handle: Handle, stop: CancellationToken) -> (HubHandle, impl Future
         sent: base,
     };
     let running = async move {
-        tokio::join!(hub.run(messages, stop.clone()), statuses::run(handle, reports, stop));
+        tokio::join!(
+            hub.run(messages, stop.clone()),
+            statuses::run(handle, reports, stop)
+        );
     };
-    (HubHandle { messages: messages_tx, reports: reports_tx, base, numbers: AtomicU64::new(1) }, running)
+    (
+        HubHandle {
+            messages: messages_tx,
+            reports: reports_tx,
+            base,
+            numbers: AtomicU64::new(1),
+        },
+        running,
+    )
 }
 
 /// `host:port` of every manager that votes; all of them when none does yet.
 fn managers(handle: &Handle) -> Vec<String> {
     let all = handle.managers();
-    let mut addrs: Vec<String> =
-        all.iter().filter(|manager| manager.voter).map(|manager| manager.peer.addr.clone()).collect();
+    let mut addrs: Vec<String> = all
+        .iter()
+        .filter(|manager| manager.voter)
+        .map(|manager| manager.peer.addr.clone())
+        .collect();
     if addrs.is_empty() {
         addrs = all.into_iter().map(|manager| manager.peer.addr).collect();
     }
@@ -116,7 +130,11 @@ struct Session {
 
 /// A proposal that has come back.
 enum Proposed {
-    Ready { node: NodeId, number: u64, outcome: Result<(), ProposeError> },
+    Ready {
+        node: NodeId,
+        number: u64,
+        outcome: Result<(), ProposeError>,
+    },
     Judged,
 }
 
@@ -167,13 +185,23 @@ impl Hub {
         }
         for (_, session) in std::mem::take(&mut self.sessions) {
             // A session that does not read learns of it by the end of its stream.
-            let _ = session.out.try_send(Err(super::not_the_leader(&self.handle)));
+            let _ = session
+                .out
+                .try_send(Err(super::not_the_leader(&self.handle)));
             session.over.cancel();
         }
     }
 
     fn begin(&mut self, opening: Opening) {
-        let Opening { node, number, description, addr, out, over, heard } = opening;
+        let Opening {
+            node,
+            number,
+            description,
+            addr,
+            out,
+            over,
+            heard,
+        } = opening;
         let known = self.handle.read(|state| state.nodes().get(&node).cloned());
         let Some(known) = known else {
             // Its stream ends either way.
@@ -183,12 +211,23 @@ impl Hub {
         };
         if let Some(old) = self.sessions.remove(&node) {
             tracing::debug!(%node, "a newer session replaces the one before");
-            let _ = old.out.try_send(Err(Status::aborted("a newer session of this node has begun")));
+            let _ = old.out.try_send(Err(Status::aborted(
+                "a newer session of this node has begun",
+            )));
             old.over.cancel();
             self.core.close(node);
         }
         self.liveness.heard(node, heard.at());
-        self.sessions.insert(node, Session { number, out, over, heard, open: false });
+        self.sessions.insert(
+            node,
+            Session {
+                number,
+                out,
+                over,
+                heard,
+                open: false,
+            },
+        );
         let same = known.status.state == NodeState::Ready
             && known.description == description
             && (known.addr, known.port) == addr;
@@ -199,19 +238,37 @@ impl Hub {
         let handle = self.handle.clone();
         let op = Op::SetNodeStatus {
             id: node,
-            status: NodeStatus { state: NodeState::Ready, message: String::new(), since: now() },
+            status: NodeStatus {
+                state: NodeState::Ready,
+                message: String::new(),
+                since: now(),
+            },
             description: Some(description),
             addr: Some(addr),
         };
         self.proposals.push(Box::pin(async move {
-            let outcome = handle.propose(Transaction { at: now(), ops: vec![op] }).await.map(drop);
-            Proposed::Ready { node, number, outcome }
+            let outcome = handle
+                .propose(Transaction {
+                    at: now(),
+                    ops: vec![op],
+                })
+                .await
+                .map(drop);
+            Proposed::Ready {
+                node,
+                number,
+                outcome,
+            }
         }));
     }
 
     /// The node is known to be ready: its session opens.
     fn ready(&mut self, node: NodeId, number: u64, outcome: Result<(), ProposeError>) {
-        let Some(session) = self.sessions.get_mut(&node).filter(|session| session.number == number) else {
+        let Some(session) = self
+            .sessions
+            .get_mut(&node)
+            .filter(|session| session.number == number)
+        else {
             return;
         };
         if let Err(error) = outcome {
@@ -237,7 +294,11 @@ impl Hub {
     }
 
     fn closed(&mut self, node: NodeId, number: u64) {
-        if self.sessions.get(&node).is_some_and(|session| session.number == number) {
+        if self
+            .sessions
+            .get(&node)
+            .is_some_and(|session| session.number == number)
+        {
             tracing::debug!(%node, "session closed");
             self.drop_session(node);
         }
@@ -260,8 +321,16 @@ impl Hub {
     }
 
     fn send(&mut self, node: NodeId, message: ToAgent) {
-        let Some(session) = self.sessions.get(&node) else { return };
-        if session.out.try_send(Ok(ManagerMessage { message: Some(message) })).is_err() {
+        let Some(session) = self.sessions.get(&node) else {
+            return;
+        };
+        if session
+            .out
+            .try_send(Ok(ManagerMessage {
+                message: Some(message),
+            }))
+            .is_err()
+        {
             tracing::warn!(%node, "the session does not take its messages in time; it begins anew");
             self.drop_session(node);
         }
@@ -288,7 +357,8 @@ impl Hub {
             if resync {
                 self.core.resync(state)
             } else {
-                self.core.advance(state, events.iter().flat_map(|events| events.iter()))
+                self.core
+                    .advance(state, events.iter().flat_map(|events| events.iter()))
             }
         });
         self.sent = Instant::now();
@@ -314,7 +384,10 @@ impl Hub {
             self.end(node, gone(node));
         }
         for node in judged.dead {
-            self.end(node, Status::deadline_exceeded("nothing was heard of this node for too long"));
+            self.end(
+                node,
+                Status::deadline_exceeded("nothing was heard of this node for too long"),
+            );
         }
         if judged.ops.is_empty() {
             return;
@@ -322,7 +395,10 @@ impl Hub {
         self.judging = true;
         let handle = self.handle.clone();
         self.proposals.push(Box::pin(async move {
-            let transaction = Transaction { at: now(), ops: judged.ops };
+            let transaction = Transaction {
+                at: now(),
+                ops: judged.ops,
+            };
             if let Err(error) = handle.propose(transaction).await {
                 // The next tick judges again.
                 tracing::warn!("the state of nodes could not be written: {error}");
@@ -334,7 +410,11 @@ impl Hub {
     /// Level-triggered: what the state says of nodes against what is heard of them.
     fn judge(&self, state: &State, dead_after: Duration, at: Instant) -> Judgement {
         let mut judgement = Judgement::default();
-        for node in self.sessions.keys().filter(|node| !state.nodes().contains_key(node)) {
+        for node in self
+            .sessions
+            .keys()
+            .filter(|node| !state.nodes().contains_key(node))
+        {
             judgement.gone.push(*node);
         }
         for (id, node) in state.nodes() {
@@ -342,7 +422,11 @@ impl Hub {
             let session = self.sessions.get(id);
             let status = |state, message| Op::SetNodeStatus {
                 id: *id,
-                status: NodeStatus { state, message, since: now() },
+                status: NodeStatus {
+                    state,
+                    message,
+                    since: now(),
+                },
                 description: None,
                 addr: None,
             };
@@ -373,12 +457,21 @@ impl Hub {
         let open: Vec<NodeId> = self.core.nodes().collect();
         for node in open {
             let managers = self.managers.clone();
-            self.send(node, ToAgent::Assignments(Assignments { revision, managers, ..Assignments::default() }));
+            self.send(
+                node,
+                ToAgent::Assignments(Assignments {
+                    revision,
+                    managers,
+                    ..Assignments::default()
+                }),
+            );
         }
     }
 
     fn spec(&self) -> ClusterSpec {
-        self.handle.read(|state| state.cluster().map(|cluster| cluster.spec.clone())).unwrap_or_default()
+        self.handle
+            .read(|state| state.cluster().map(|cluster| cluster.spec.clone()))
+            .unwrap_or_default()
     }
 }
 

@@ -25,7 +25,12 @@ impl Liveness {
     /// Leading begins.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { heard: BTreeMap::new(), began: now, ticked: now, lost: Duration::ZERO }
+        Self {
+            heard: BTreeMap::new(),
+            began: now,
+            ticked: now,
+            lost: Duration::ZERO,
+        }
     }
 
     /// A node was heard of.

@@ -44,7 +44,11 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub fn new(handle: Handle, tasks: TaskTracker) -> Self {
-        Self { handle, hub: Arc::default(), tasks }
+        Self {
+            handle,
+            hub: Arc::default(),
+            tasks,
+        }
     }
 
     /// Serves sessions until it is stopped.
@@ -59,7 +63,12 @@ impl Dispatch {
 /// The answer of a manager that does not lead.
 pub(crate) fn not_the_leader(handle: &Handle) -> Status {
     let mut status = Status::failed_precondition("this manager is not the leader");
-    let leader = handle.leadership().borrow().leader.as_ref().map(|peer| peer.addr.clone());
+    let leader = handle
+        .leadership()
+        .borrow()
+        .leader
+        .as_ref()
+        .map(|peer| peer.addr.clone());
     if let Some(addr) = leader.and_then(|addr| MetadataValue::try_from(addr).ok()) {
         status.metadata_mut().insert(LEADER_KEY, addr);
     }
@@ -68,18 +77,24 @@ pub(crate) fn not_the_leader(handle: &Handle) -> Status {
 
 #[tonic::async_trait]
 impl dispatch_server::Dispatch for Dispatch {
-    type SessionStream = Pin<Box<dyn futures_util::Stream<Item = Result<ManagerMessage, Status>> + Send>>;
+    type SessionStream =
+        Pin<Box<dyn futures_util::Stream<Item = Result<ManagerMessage, Status>> + Send>>;
 
     async fn session(
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let Some(Caller::Peer(peer, _)) = request.extensions().get::<Caller>() else {
-            return Err(Status::unauthenticated("a session needs a node's certificate"));
+            return Err(Status::unauthenticated(
+                "a session needs a node's certificate",
+            ));
         };
         let node = peer.node;
-        let Some(hub) = self.hub.load_full() else { return Err(not_the_leader(&self.handle)) };
-        let stream = session::open(&self.tasks, &self.handle, hub, node, request.into_inner()).await?;
+        let Some(hub) = self.hub.load_full() else {
+            return Err(not_the_leader(&self.handle));
+        };
+        let stream =
+            session::open(&self.tasks, &self.handle, hub, node, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

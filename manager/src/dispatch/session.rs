@@ -35,7 +35,10 @@ pub struct Heard {
 impl Heard {
     /// Just now.
     pub fn new(base: Instant) -> Self {
-        let heard = Self { base, at_ms: Arc::default() };
+        let heard = Self {
+            base,
+            at_ms: Arc::default(),
+        };
         heard.now();
         heard
     }
@@ -63,16 +66,26 @@ pub async fn open(
     let first = timeout(HELLO_BOUND, stream.message())
         .await
         .map_err(|_| Status::deadline_exceeded("the session's first message did not come"))??;
-    let Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }) = first else {
-        return Err(Status::invalid_argument("a session's first message has to be hello"));
+    let Some(AgentMessage {
+        message: Some(FromAgent::Hello(hello)),
+    }) = first
+    else {
+        return Err(Status::invalid_argument(
+            "a session's first message has to be hello",
+        ));
     };
     let invalid = |error: convert::ConvertError| Status::invalid_argument(error.to_string());
-    let description = hello.description.ok_or_else(|| Status::invalid_argument("hello without a description"))?;
+    let description = hello
+        .description
+        .ok_or_else(|| Status::invalid_argument("hello without a description"))?;
     let description = NodeDescription::try_from(description).map_err(invalid)?;
     let addr = Ipv4Addr::from(hello.addr);
     let port = u16::try_from(hello.port).unwrap_or(0);
     if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || port == 0 {
-        return Err(Status::invalid_argument(format!("{addr}:{} is no address of a node", hello.port)));
+        return Err(Status::invalid_argument(format!(
+            "{addr}:{} is no address of a node",
+            hello.port
+        )));
     }
     let (out, rx) = mpsc::channel(QUEUE);
     let over = CancellationToken::new();
@@ -87,10 +100,22 @@ pub async fn open(
         over: over.clone(),
         heard: heard.clone(),
     };
-    if hub.messages.send(Message::Open(Box::new(opening))).await.is_err() {
+    if hub
+        .messages
+        .send(Message::Open(Box::new(opening)))
+        .await
+        .is_err()
+    {
         return Err(super::not_the_leader(handle));
     }
-    let reader = Reader { node, number, hub, out, over, heard };
+    let reader = Reader {
+        node,
+        number,
+        hub,
+        out,
+        over,
+        heard,
+    };
     tasks.spawn(reader.run(stream));
     Ok(ReceiverStream::new(rx))
 }
@@ -122,7 +147,14 @@ impl Reader {
             }
         }
         // The hub may be gone; then so are its sessions.
-        let _ = self.hub.messages.send(Message::Closed { node: self.node, number: self.number }).await;
+        let _ = self
+            .hub
+            .messages
+            .send(Message::Closed {
+                node: self.node,
+                number: self.number,
+            })
+            .await;
     }
 
     async fn statuses(&self, batch: StatusBatch) -> bool {
@@ -136,8 +168,16 @@ impl Reader {
                 return false;
             }
         };
-        let ack = Ack { sequence, out: self.out.clone(), over: self.over.clone() };
-        let report = Report { node: self.node, statuses, ack };
+        let ack = Ack {
+            sequence,
+            out: self.out.clone(),
+            over: self.over.clone(),
+        };
+        let report = Report {
+            node: self.node,
+            statuses,
+            ack,
+        };
         tokio::select! {
             sent = self.hub.reports.send(report) => sent.is_ok(),
             () = self.over.cancelled() => false,
@@ -147,12 +187,16 @@ impl Reader {
 
 fn read(batch: StatusBatch) -> Result<Vec<(TaskId, TaskStatus)>, Status> {
     if batch.statuses.len() > STATUSES_MAX {
-        return Err(Status::invalid_argument(format!("{STATUSES_MAX} statuses are the most at once")));
+        return Err(Status::invalid_argument(format!(
+            "{STATUSES_MAX} statuses are the most at once"
+        )));
     }
     let invalid = |error: convert::ConvertError| Status::invalid_argument(error.to_string());
     let statuses = batch.statuses.into_iter().map(|set| {
         let id = convert::task_id(&set.id).map_err(invalid)?;
-        let status = set.status.ok_or_else(|| Status::invalid_argument("a status that is none"))?;
+        let status = set
+            .status
+            .ok_or_else(|| Status::invalid_argument("a status that is none"))?;
         Ok((id, TaskStatus::try_from(status).map_err(invalid)?))
     });
     statuses.collect()

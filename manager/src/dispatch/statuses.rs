@@ -28,7 +28,9 @@ pub struct Ack {
 
 impl Ack {
     fn say(self) {
-        let message = ManagerMessage { message: Some(ToAgent::StatusesCommitted(self.sequence)) };
+        let message = ManagerMessage {
+            message: Some(ToAgent::StatusesCommitted(self.sequence)),
+        };
         if self.out.try_send(Ok(message)).is_err() {
             // It does not read: it begins anew, and sends them again.
             self.over.cancel();
@@ -74,7 +76,9 @@ fn news(state: &State, reports: &[Report]) -> Vec<Op> {
     let mut ops = Vec::new();
     for report in reports {
         for (id, status) in &report.statuses {
-            let Some(task) = state.tasks().get(id) else { continue };
+            let Some(task) = state.tasks().get(id) else {
+                continue;
+            };
             if task.node != Some(report.node) {
                 tracing::warn!(node = %report.node, task = %id, "a status of a task of another node was dropped");
                 continue;
@@ -83,7 +87,10 @@ fn news(state: &State, reports: &[Report]) -> Vec<Op> {
             if known.state.is_ended() || status.state < known.state || status == known {
                 continue;
             }
-            ops.push(Op::SetTaskStatus { id: *id, status: status.clone() });
+            ops.push(Op::SetTaskStatus {
+                id: *id,
+                status: status.clone(),
+            });
         }
     }
     ops
@@ -93,7 +100,10 @@ fn news(state: &State, reports: &[Report]) -> Vec<Op> {
 async fn commit(handle: &Handle, ops: Vec<Op>) {
     let mut left: Vec<Vec<Op>> = ops.chunks(MOST).rev().map(<[Op]>::to_vec).collect();
     while let Some(chunk) = left.pop() {
-        let transaction = Transaction { at: crate::clock::now(), ops: chunk.clone() };
+        let transaction = Transaction {
+            at: crate::clock::now(),
+            ops: chunk.clone(),
+        };
         match handle.propose(transaction).await {
             Ok(_) => {}
             // Who does not lead any more is stopped; the agents send them again to the next leader.
@@ -128,18 +138,37 @@ mod tests {
         ]);
         running(&mut state, 1, 1, 1, 1);
         running(&mut state, 2, 1, 2, 2);
-        let status = |state| TaskStatus { state, ..TaskStatus::default() };
+        let status = |state| TaskStatus {
+            state,
+            ..TaskStatus::default()
+        };
         let (out, _rx) = mpsc::channel(1);
         let report = |statuses| Report {
             node: NodeId(1),
             statuses,
-            ack: Ack { sequence: 1, out: out.clone(), over: CancellationToken::new() },
+            ack: Ack {
+                sequence: 1,
+                out: out.clone(),
+                over: CancellationToken::new(),
+            },
         };
         let failed = status(TaskState::Failed);
         let reports = [
-            report(vec![(TaskId(1), status(TaskState::Preparing)), (TaskId(2), failed.clone())]),
-            report(vec![(TaskId(99), failed.clone()), (TaskId(1), failed.clone())]),
+            report(vec![
+                (TaskId(1), status(TaskState::Preparing)),
+                (TaskId(2), failed.clone()),
+            ]),
+            report(vec![
+                (TaskId(99), failed.clone()),
+                (TaskId(1), failed.clone()),
+            ]),
         ];
-        assert_eq!(news(&state, &reports), [Op::SetTaskStatus { id: TaskId(1), status: failed }]);
+        assert_eq!(
+            news(&state, &reports),
+            [Op::SetTaskStatus {
+                id: TaskId(1),
+                status: failed
+            }]
+        );
     }
 }

@@ -28,8 +28,15 @@ pub fn is_assigned(task: &Task, node: NodeId) -> bool {
 /// A task as its node is told; none when its template is gone.
 pub fn assigned_task(state: &State, task: &Task) -> Option<AssignedTask> {
     let template = state.template(task)?;
-    let stack = state.services().get(&task.service).and_then(|service| service.spec.stack.clone());
-    Some(AssignedTask { task: Some(task.into()), template: Some((&**template).into()), stack })
+    let stack = state
+        .services()
+        .get(&task.service)
+        .and_then(|service| service.spec.stack.clone());
+    Some(AssignedTask {
+        task: Some(task.into()),
+        template: Some((&**template).into()),
+        stack,
+    })
 }
 
 pub fn network_view(network: &Network) -> NetworkView {
@@ -47,7 +54,11 @@ pub fn endpoint(state: &State, network: NetworkId, task: &Task) -> Option<Endpoi
     if task.status.state.is_ended() {
         return None;
     }
-    let addr = task.addresses.iter().find(|held| held.network == network)?.addr;
+    let addr = task
+        .addresses
+        .iter()
+        .find(|held| held.network == network)?
+        .addr;
     let node = state.nodes().get(&task.node?)?;
     Some(Endpoint {
         network: convert::id_bytes(network.0),
@@ -63,7 +74,12 @@ pub fn endpoint(state: &State, network: NetworkId, task: &Task) -> Option<Endpoi
 
 /// A service's names on a network; none when it is not on it.
 pub fn service_view(service: &Service, network: NetworkId) -> Option<ServiceView> {
-    let attachment = service.spec.template.networks.iter().find(|on| on.network == network)?;
+    let attachment = service
+        .spec
+        .template
+        .networks
+        .iter()
+        .find(|on| on.network == network)?;
     let mut names = vec![service.spec.name.clone()];
     for alias in &attachment.aliases {
         if !names.contains(alias) {
@@ -82,7 +98,10 @@ pub fn service_view(service: &Service, network: NetworkId) -> Option<ServiceView
 /// All of a network; none when it is not there.
 pub fn table(state: &State, id: NetworkId) -> Option<NetworkTable> {
     let network = state.networks().get(&id)?;
-    let holders = state.addresses(id).into_iter().flat_map(|held| held.values());
+    let holders = state
+        .addresses(id)
+        .into_iter()
+        .flat_map(|held| held.values());
     let endpoints = holders.filter_map(|holder| match holder {
         Holder::Task(task) => {
             let endpoint = endpoint(state, id, state.tasks().get(task)?)?;

@@ -102,7 +102,10 @@ impl<S> Layer<S> for ForwardLayer {
     type Service = ForwardService<S>;
 
     fn layer(&self, inner: S) -> ForwardService<S> {
-        ForwardService { inner, upstream: self.0.clone() }
+        ForwardService {
+            inner,
+            upstream: self.0.clone(),
+        }
     }
 }
 
@@ -110,7 +113,10 @@ impl<S> Layer<S> for ForwardLayer {
 #[must_use]
 pub fn forward(routes: Routes, upstream: Arc<dyn Upstream>) -> Routes {
     // A router looks at layers only where it has a route or a fallback; tonic's has a fallback.
-    routes.into_axum_router().layer(ForwardLayer::new(upstream)).into()
+    routes
+        .into_axum_router()
+        .layer(ForwardLayer::new(upstream))
+        .into()
 }
 
 /// A service behind the proxy.
@@ -122,7 +128,10 @@ pub struct ForwardService<S> {
 
 /// A client's end of the proxy, for this node's own calls.
 pub(crate) fn ask(upstream: Arc<dyn Upstream>) -> ForwardService<Routes> {
-    ForwardService { inner: Routes::default(), upstream }
+    ForwardService {
+        inner: Routes::default(),
+        upstream,
+    }
 }
 
 impl<S> tonic::server::NamedService for ForwardService<S> {
@@ -187,7 +196,11 @@ async fn pass_on(upstream: &dyn Upstream, mut parts: Parts, body: Body) -> Respo
             // Who sent it here looks for the leader again.
             _ if last_hop => return not_the_leader(),
             Target::Wait => {}
-            Target::Peer { addr, channel, leader } => {
+            Target::Peer {
+                addr,
+                channel,
+                leader,
+            } => {
                 match send(channel, outgoing(&parts, replay.body(), leader)).await {
                     Ok(response) if !wants_retry(&response) => {
                         replay.accept();
@@ -263,7 +276,10 @@ fn outgoing(parts: &Parts, body: Body, leader: bool) -> Request<Body> {
     request
 }
 
-async fn send(mut channel: Channel, request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
+async fn send(
+    mut channel: Channel,
+    request: Request<Body>,
+) -> Result<Response<Body>, tonic::transport::Error> {
     channel.ready().await?.call(request).await
 }
 
@@ -274,7 +290,10 @@ fn wants_retry(response: &Response<Body>) -> bool {
 /// The status of a call on which nothing was done because this node does not lead.
 pub(crate) fn retry_elsewhere(text: impl Into<String>) -> Status {
     let mut status = Status::new(Code::Unavailable, text);
-    status.metadata_mut().insert(RETRY_HEADER, tonic::metadata::MetadataValue::from_static("1"));
+    status.metadata_mut().insert(
+        RETRY_HEADER,
+        tonic::metadata::MetadataValue::from_static("1"),
+    );
     status
 }
 

@@ -44,7 +44,11 @@ impl Replay {
     pub(super) fn body(&self) -> Body {
         let mut shared = lock(&self.0);
         shared.turn += 1;
-        Body::new(Copy { shared: self.0.clone(), next: 0, turn: shared.turn })
+        Body::new(Copy {
+            shared: self.0.clone(),
+            next: 0,
+            turn: shared.turn,
+        })
     }
 
     /// Whether the whole of it can still be sent again.
@@ -124,8 +128,10 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     fn body(parts: &[&'static str]) -> Body {
-        let frames: Vec<_> =
-            parts.iter().map(|part| Ok::<_, Status>(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
+        let frames: Vec<_> = parts
+            .iter()
+            .map(|part| Ok::<_, Status>(Frame::data(Bytes::from_static(part.as_bytes()))))
+            .collect();
         Body::new(StreamBody::new(stream::iter(frames)))
     }
 

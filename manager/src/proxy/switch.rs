@@ -16,7 +16,10 @@ pub struct Switch {
 
 impl Default for Switch {
     fn default() -> Self {
-        Self { now: ArcSwapOption::empty(), moved: watch::channel(()).0 }
+        Self {
+            now: ArcSwapOption::empty(),
+            moved: watch::channel(()).0,
+        }
     }
 }
 
@@ -84,11 +87,15 @@ impl Workers {
 impl Upstream for Workers {
     fn pick(&self, failures: &[Failure]) -> Target {
         let managers = self.managers.borrow();
-        let next = managers.iter().find(|addr| failures.iter().all(|failure| failure.addr != **addr));
+        let next = managers
+            .iter()
+            .find(|addr| failures.iter().all(|failure| failure.addr != **addr));
         match next {
-            Some(addr) => {
-                Target::Peer { addr: addr.clone(), channel: self.dialer.manager(addr), leader: false }
-            }
+            Some(addr) => Target::Peer {
+                addr: addr.clone(),
+                channel: self.dialer.manager(addr),
+                leader: false,
+            },
             None => Target::Wait,
         }
     }

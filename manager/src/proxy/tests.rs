@@ -16,12 +16,15 @@ use tonic::transport::{Endpoint, Server};
 
 const PATH: &str = "/clusterd.v1.Control/Exec";
 
+/// The claimed caller of each call, and whether it was marked as the leader's.
+type Claims = Arc<Mutex<Vec<(Option<String>, bool)>>>;
+
 /// A server that answers every call with its own body, frame by frame, and then trailers; or with a status
 /// for the first calls.
 struct Echo {
     addr: String,
     calls: Arc<AtomicUsize>,
-    claims: Arc<Mutex<Vec<(Option<String>, bool)>>>,
+    claims: Claims,
     _stop: DropGuard,
 }
 
@@ -30,12 +33,23 @@ async fn echo(first: Vec<Status>) -> Echo {
     let addr = listener.local_addr().unwrap().to_string();
     let stop = CancellationToken::new();
     let calls = Arc::new(AtomicUsize::new(0));
-    let claims: Arc<Mutex<Vec<(Option<String>, bool)>>> = Arc::default();
-    let (count, seen, first) = (calls.clone(), claims.clone(), Arc::new(Mutex::new(VecDeque::from(first))));
+    let claims = Claims::default();
+    let (count, seen, first) = (
+        calls.clone(),
+        claims.clone(),
+        Arc::new(Mutex::new(VecDeque::from(first))),
+    );
     let service = tower::service_fn(move |request: Request<Body>| {
         count.fetch_add(1, Ordering::SeqCst);
-        let header = |name: &str| request.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
-        seen.lock().unwrap().push((header(CALLER_HEADER), header(HOP_HEADER).is_some()));
+        let header = |name: &str| {
+            request
+                .headers()
+                .get(name)
+                .map(|v| v.to_str().unwrap().to_owned())
+        };
+        seen.lock()
+            .unwrap()
+            .push((header(CALLER_HEADER), header(HOP_HEADER).is_some()));
         let refused = first.lock().unwrap().pop_front();
         async move {
             if let Some(status) = refused {
@@ -49,18 +63,28 @@ async fn echo(first: Vec<Status>) -> Echo {
                         return;
                     }
                 }
-                let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "7".parse().unwrap())]);
+                let trailers =
+                    HeaderMap::from_iter([("grpc-status".parse().unwrap(), "7".parse().unwrap())]);
                 let _ = tx.send(Ok(Frame::trailers(trailers))).await;
             });
-            Ok(Response::new(Body::new(StreamBody::new(ReceiverStream::new(rx)))))
+            Ok(Response::new(Body::new(StreamBody::new(
+                ReceiverStream::new(rx),
+            ))))
         }
     });
     let incoming = TcpListenerStream::new(listener);
     let token = stop.clone();
     tokio::spawn(async move {
-        Server::builder().serve_with_incoming_shutdown(service, incoming, token.cancelled_owned()).await
+        Server::builder()
+            .serve_with_incoming_shutdown(service, incoming, token.cancelled_owned())
+            .await
     });
-    Echo { addr, calls, claims, _stop: stop.drop_guard() }
+    Echo {
+        addr,
+        calls,
+        claims,
+        _stop: stop.drop_guard(),
+    }
 }
 
 /// Goes where its list says, the last for ever.
@@ -72,18 +96,29 @@ struct Script {
 impl Script {
     fn new(targets: &[&str], leader: bool) -> Arc<Self> {
         let targets = targets.iter().map(|addr| (*addr).to_owned()).collect();
-        Arc::new(Self { targets: Mutex::new(targets), leader })
+        Arc::new(Self {
+            targets: Mutex::new(targets),
+            leader,
+        })
     }
 }
 
 impl Upstream for Script {
     fn pick(&self, failures: &[Failure]) -> Target {
         let mut targets = self.targets.lock().unwrap();
-        let addr = if targets.len() > 1 { targets.pop_front() } else { targets.front().cloned() };
+        let addr = if targets.len() > 1 {
+            targets.pop_front()
+        } else {
+            targets.front().cloned()
+        };
         match addr {
             Some(addr) if addr != "-" && failures.iter().all(|failure| failure.addr != addr) => {
                 let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
-                Target::Peer { channel: endpoint.connect_lazy(), addr, leader: self.leader }
+                Target::Peer {
+                    channel: endpoint.connect_lazy(),
+                    addr,
+                    leader: self.leader,
+                }
             }
             _ => Target::Wait,
         }
@@ -106,13 +141,20 @@ async fn nobody() -> String {
 }
 
 fn request(body: Body) -> Request<Body> {
-    let mut request = Request::post(PATH).header("content-type", "application/grpc").body(body).unwrap();
-    request.extensions_mut().insert(Origin::operator(Some(api::model::NodeId(5))));
+    let mut request = Request::post(PATH)
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap();
+    request
+        .extensions_mut()
+        .insert(Origin::operator(Some(api::model::NodeId(5))));
     request
 }
 
 fn full(text: &'static str) -> Body {
-    Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(Frame::data(Bytes::from_static(text.as_bytes())))])))
+    Body::new(StreamBody::new(stream::iter([Ok::<_, Status>(
+        Frame::data(Bytes::from_static(text.as_bytes())),
+    )])))
 }
 
 async fn call(upstream: Arc<dyn Upstream>, request: Request<Body>) -> Response<Body> {
@@ -132,22 +174,41 @@ async fn frames_pass_both_ways_as_they_come_and_trailers_are_kept() {
     let mut answer = response.into_body();
     for text in ["one", "two"] {
         // The second is sent only when the first has come back: nothing waits for the end.
-        tx.send(Ok::<_, Status>(Frame::data(Bytes::from_static(text.as_bytes())))).await.unwrap();
+        tx.send(Ok::<_, Status>(Frame::data(Bytes::from_static(
+            text.as_bytes(),
+        ))))
+        .await
+        .unwrap();
         let frame = answer.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), text);
     }
     drop(tx);
-    let last = answer.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    let last = answer
+        .frame()
+        .await
+        .unwrap()
+        .unwrap()
+        .into_trailers()
+        .unwrap();
     assert_eq!(last["grpc-status"], "7");
     let claims = echo.claims.lock().unwrap().clone();
-    assert_eq!(claims, [(Some(Origin::operator(Some(api::model::NodeId(5))).to_string()), true)]);
+    assert_eq!(
+        claims,
+        [(
+            Some(Origin::operator(Some(api::model::NodeId(5))).to_string()),
+            true
+        )]
+    );
 }
 
 #[tokio::test]
 async fn who_can_not_be_reached_is_passed_over_and_told_when_nobody_can() {
     let (echo, dead) = (echo(vec![]).await, nobody().await);
     let response = call(Script::new(&[&dead, &echo.addr], false), request(full("x"))).await;
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "x");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "x"
+    );
 
     let response = call(Script::new(&[&dead], false), request(full("x"))).await;
     assert_eq!(status_of(&response).code(), Code::Unavailable);
@@ -158,7 +219,10 @@ async fn who_can_not_be_reached_is_passed_over_and_told_when_nobody_can() {
 async fn a_call_that_was_not_worked_on_is_made_again_with_its_whole_body() {
     let echo = echo(vec![retry_elsewhere("not me"), retry_elsewhere("not me")]).await;
     let response = call(Script::new(&[&echo.addr], true), request(full("whole"))).await;
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "whole");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "whole"
+    );
     assert_eq!(echo.calls.load(Ordering::SeqCst), 3);
 }
 
@@ -174,7 +238,9 @@ async fn a_refusal_is_passed_on_as_it_is_and_not_tried_again() {
 async fn a_call_that_was_taken_for_the_leaders_goes_no_further() {
     let echo = echo(vec![]).await;
     let mut call_of_another = request(full("x"));
-    call_of_another.headers_mut().insert(HOP_HEADER, HeaderValue::from_static("1"));
+    call_of_another
+        .headers_mut()
+        .insert(HOP_HEADER, HeaderValue::from_static("1"));
     let response = call(Script::new(&[&echo.addr], true), call_of_another).await;
     assert!(response.headers().contains_key(RETRY_HEADER));
     assert_eq!(echo.calls.load(Ordering::SeqCst), 0);
@@ -183,8 +249,15 @@ async fn a_call_that_was_taken_for_the_leaders_goes_no_further() {
 #[tokio::test]
 async fn a_call_waits_while_there_is_no_leader() {
     let echo = echo(vec![]).await;
-    let response = call(Script::new(&["-", "-", "-", &echo.addr], true), request(full("x"))).await;
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "x");
+    let response = call(
+        Script::new(&["-", "-", "-", &echo.addr], true),
+        request(full("x")),
+    )
+    .await;
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "x"
+    );
 }
 
 #[tokio::test]
@@ -195,5 +268,8 @@ async fn a_node_without_a_cluster_says_what_to_do() {
     let echo = echo(vec![]).await;
     switch.set(Some(Script::new(&[&echo.addr], false)));
     let response = call(switch, request(full("x"))).await;
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "x");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "x"
+    );
 }

@@ -5,6 +5,7 @@ use crate::manager::MESSAGE_MAX;
 use api::proto::raft_client::RaftClient;
 use api::proto::{AppendEntriesRequest as WireAppend, SnapshotChunk};
 use futures_util::stream;
+use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -12,7 +13,6 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
-use openraft::OptionalSend;
 use prost::Message;
 use raft_store::{Peer, TypeConfig, wire};
 use std::time::Duration;
@@ -45,12 +45,17 @@ impl Network {
     fn peering(&self, peer: &Peer, lane: Lane) -> Peering {
         let channel = self.dialer.lane(&peer.addr, peer.node_id, lane);
         let pulse = self.dialer.lane(&peer.addr, peer.node_id, Lane::Pulse);
-        Peering { client: client(channel), pulse: client(pulse) }
+        Peering {
+            client: client(channel),
+            pulse: client(pulse),
+        }
     }
 }
 
 fn client(channel: Channel) -> RaftClient<Channel> {
-    RaftClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX)
+    RaftClient::new(channel)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX)
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -86,11 +91,18 @@ fn failed(status: &Status) -> Failed {
     if was_not_sent(status) {
         return RPCError::Unreachable(Unreachable::from_string(root_cause(status)));
     }
-    RPCError::Network(NetworkError::from_string(format!("{}: {}", status.code(), status.message())))
+    RPCError::Network(NetworkError::from_string(format!(
+        "{}: {}",
+        status.code(),
+        status.message()
+    )))
 }
 
 fn late(bound: Duration) -> Failed {
-    RPCError::Network(NetworkError::from_string(format!("no answer within {} ms", bound.as_millis())))
+    RPCError::Network(NetworkError::from_string(format!(
+        "no answer within {} ms",
+        bound.as_millis()
+    )))
 }
 
 async fn within<T>(
@@ -131,10 +143,18 @@ impl RaftNetworkV2<TypeConfig> for Peering {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
         let mut message = wire::append_request(&request);
-        let least = if message.entries.is_empty() { PULSE_BOUND } else { APPEND_BOUND };
+        let least = if message.entries.is_empty() {
+            PULSE_BOUND
+        } else {
+            APPEND_BOUND
+        };
         let cut = fit(&mut message);
         let last = message.entries.last().and_then(|entry| entry.id);
-        let reply = within(option.soft_ttl().max(least), self.client.append_entries(message)).await?;
+        let reply = within(
+            option.soft_ttl().max(least),
+            self.client.append_entries(message),
+        )
+        .await?;
         let reply = wire::read_append_reply(&reply).map_err(|e| unreadable(&e))?;
         match (reply, last) {
             (AppendEntriesResponse::Success, Some(last)) if cut => {
@@ -177,7 +197,8 @@ impl RaftNetworkV2<TypeConfig> for Peering {
             reply = within(SNAPSHOT_BOUND, self.client.install_snapshot(chunks)) => reply,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        let reply = reply.and_then(|reply| wire::read_snapshot_reply(&reply).map_err(|e| unreadable(&e)));
+        let reply =
+            reply.and_then(|reply| wire::read_snapshot_reply(&reply).map_err(|e| unreadable(&e)));
         reply.map_err(|error| match error {
             RPCError::Unreachable(error) => StreamingError::Unreachable(error),
             RPCError::Network(error) => StreamingError::Network(error),
@@ -196,7 +217,10 @@ impl RaftNetworkV2<TypeConfig> for Peering {
             return Ok(Ok(()));
         }
         let actual = wire::read_vote(reply.vote.as_ref()).map_err(|e| unreadable(&e))?;
-        Ok(Err(openraft::raft::TransferLeaderError::VoteChanged { expected: *request.from_leader(), actual }))
+        Ok(Err(openraft::raft::TransferLeaderError::VoteChanged {
+            expected: *request.from_leader(),
+            actual,
+        }))
     }
 }
 
@@ -236,14 +260,24 @@ mod tests {
     #[test]
     fn a_message_is_cut_to_what_is_taken_and_never_to_nothing() {
         let cut = |sizes: &[usize]| {
-            let entries = sizes.iter().zip(1..).map(|(size, index)| entry(index, *size)).collect();
-            let mut message = WireAppend { entries, ..WireAppend::default() };
+            let entries = sizes
+                .iter()
+                .zip(1..)
+                .map(|(size, index)| entry(index, *size))
+                .collect();
+            let mut message = WireAppend {
+                entries,
+                ..WireAppend::default()
+            };
             let was_cut = fit(&mut message);
             (message.entries.len(), was_cut)
         };
         assert_eq!(cut(&[]), (0, false));
         assert_eq!(cut(&[10, 10]), (2, false));
-        assert_eq!(cut(&[APPEND_MAX / 2, APPEND_MAX / 4, APPEND_MAX / 2]), (2, true));
+        assert_eq!(
+            cut(&[APPEND_MAX / 2, APPEND_MAX / 4, APPEND_MAX / 2]),
+            (2, true)
+        );
         assert_eq!(cut(&[APPEND_MAX + 1, 10]), (1, true));
     }
 }

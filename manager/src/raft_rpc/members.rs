@@ -28,7 +28,9 @@ pub async fn join_raft(
     loop {
         for manager in managers.iter().filter(|manager| *manager != addr) {
             let mut client = RaftClient::new(dialer.manager(manager));
-            let asked = client.join_raft(JoinRaftRequest { addr: addr.to_owned() });
+            let asked = client.join_raft(JoinRaftRequest {
+                addr: addr.to_owned(),
+            });
             match timeout_at(deadline, asked).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(status)) if is_passing(status.code()) => {
@@ -55,9 +57,15 @@ fn is_passing(code: Code) -> bool {
 }
 
 /// Asks the leader to take a manager out.
-pub async fn leave_raft(upstream: &Arc<dyn Upstream>, node: NodeId, bound: Duration) -> Result<(), Status> {
+pub async fn leave_raft(
+    upstream: &Arc<dyn Upstream>,
+    node: NodeId,
+    bound: Duration,
+) -> Result<(), Status> {
     let mut client = RaftClient::new(ask(upstream.clone()));
-    let request = LeaveRaftRequest { node_id: convert::id_bytes(node.0) };
+    let request = LeaveRaftRequest {
+        node_id: convert::id_bytes(node.0),
+    };
     match tokio::time::timeout(bound, client.leave_raft(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(status)) => Err(Status::new(status.code(), status.message())),
@@ -70,32 +78,62 @@ pub async fn leave_raft(upstream: &Arc<dyn Upstream>, node: NodeId, bound: Durat
 
 /// On the leader: makes a node one of the managers. Returns once it is a voter.
 pub async fn take_in(handle: &Handle, node: NodeId, addr: &str) -> Result<JoinRaftReply, Status> {
-    handle.linearizable().await.map_err(|e| propose_status(e, false))?;
+    handle
+        .linearizable()
+        .await
+        .map_err(|e| propose_status(e, false))?;
     let known = handle
         .read(|state| state.nodes().get(&node).cloned())
-        .ok_or_else(|| Status::permission_denied(format!("node {node} is not of this cluster (any more)")))?;
+        .ok_or_else(|| {
+            Status::permission_denied(format!("node {node} is not of this cluster (any more)"))
+        })?;
     if known.spec.role != Role::Manager {
-        return Err(Status::permission_denied(format!("node {node} is a worker: only managers hold the state")));
+        return Err(Status::permission_denied(format!(
+            "node {node} is a worker: only managers hold the state"
+        )));
     }
-    let has_port = addr.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let has_port = addr
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if !has_port {
-        return Err(Status::invalid_argument(format!("{addr:?} is not HOST:PORT of a manager")));
+        return Err(Status::invalid_argument(format!(
+            "{addr:?} is not HOST:PORT of a manager"
+        )));
     }
     tracing::info!(%node, addr, "a manager comes in");
-    handle.add_manager(node, addr.to_owned()).await.map_err(|e| propose_status(e, false))?;
-    Ok(JoinRaftReply { managers: handle.managers().into_iter().map(|manager| manager.peer.addr).collect() })
+    handle
+        .add_manager(node, addr.to_owned())
+        .await
+        .map_err(|e| propose_status(e, false))?;
+    Ok(JoinRaftReply {
+        managers: handle
+            .managers()
+            .into_iter()
+            .map(|manager| manager.peer.addr)
+            .collect(),
+    })
 }
 
 /// On the leader: makes a node a manager no more. Should it be the leader itself, it hands the lead over and
 /// has the call made again there.
-pub async fn take_out(handle: &Handle, me: NodeId, request: &LeaveRaftRequest) -> Result<LeaveRaftReply, Status> {
-    let node = convert::node_id(&request.node_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
-    handle.linearizable().await.map_err(|e| propose_status(e, false))?;
+pub async fn take_out(
+    handle: &Handle,
+    me: NodeId,
+    request: &LeaveRaftRequest,
+) -> Result<LeaveRaftReply, Status> {
+    let node =
+        convert::node_id(&request.node_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    handle
+        .linearizable()
+        .await
+        .map_err(|e| propose_status(e, false))?;
     let managers = handle.managers();
     if !managers.iter().any(|manager| manager.peer.node_id == node) {
         return Ok(LeaveRaftReply {});
     }
-    let others = managers.iter().filter(|manager| manager.voter && manager.peer.node_id != node);
+    let others = managers
+        .iter()
+        .filter(|manager| manager.voter && manager.peer.node_id != node);
     let mut others: Vec<_> = others.collect();
     if others.is_empty() {
         return Err(Status::failed_precondition(
@@ -107,11 +145,17 @@ pub async fn take_out(handle: &Handle, me: NodeId, request: &LeaveRaftRequest) -
         others.sort_by_key(|manager| (!manager.reachable, manager.lag));
         if let Some(next) = others.first() {
             let next = next.peer.node_id;
-            handle.transfer_leadership(next).await.map_err(|e| propose_status(e, false))?;
+            handle
+                .transfer_leadership(next)
+                .await
+                .map_err(|e| propose_status(e, false))?;
         }
         return Err(retry_elsewhere("the lead is being handed over"));
     }
     tracing::info!(%node, "a manager goes out");
-    handle.remove_manager(node).await.map_err(|e| propose_status(e, true))?;
+    handle
+        .remove_manager(node)
+        .await
+        .map_err(|e| propose_status(e, true))?;
     Ok(LeaveRaftReply {})
 }

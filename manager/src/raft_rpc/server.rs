@@ -39,11 +39,19 @@ impl raft_server::Raft for RaftService {
         request: Request<proto::AppendEntriesRequest>,
     ) -> Result<Response<proto::AppendEntriesReply>, Status> {
         let request = wire::read_append_request(request.get_ref()).map_err(unreadable)?;
-        let reply = self.handle.raft().append_entries(request).await.map_err(ended)?;
+        let reply = self
+            .handle
+            .raft()
+            .append_entries(request)
+            .await
+            .map_err(ended)?;
         Ok(Response::new(wire::append_reply(&reply)))
     }
 
-    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteReply>, Status> {
+    async fn vote(
+        &self,
+        request: Request<proto::VoteRequest>,
+    ) -> Result<Response<proto::VoteReply>, Status> {
         let request = wire::read_vote_request(request.get_ref()).map_err(unreadable)?;
         let reply = self.handle.raft().vote(request).await.map_err(ended)?;
         Ok(Response::new(wire::vote_reply(&reply)))
@@ -63,27 +71,47 @@ impl raft_server::Raft for RaftService {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<proto::SnapshotReply>, Status> {
         let mut chunks = request.into_inner();
-        let first =
-            chunks.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot without a piece"))?;
+        let first = chunks
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("a snapshot without a piece"))?;
         let vote = wire::read_vote(first.vote.as_ref()).map_err(unreadable)?;
-        let meta = first.meta.as_ref().ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
+        let meta = first
+            .meta
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
         let meta = wire::read_snapshot_meta(meta).map_err(unreadable)?;
         let total = first.total_bytes;
         if total > SNAPSHOT_MAX {
-            return Err(Status::resource_exhausted(format!("a snapshot of {total} bytes is too large")));
+            return Err(Status::resource_exhausted(format!(
+                "a snapshot of {total} bytes is too large"
+            )));
         }
         let mut data = first.data.to_vec();
         while let Some(chunk) = chunks.message().await? {
             if data.len() as u64 + chunk.data.len() as u64 > total {
-                return Err(Status::invalid_argument("the snapshot is longer than it says"));
+                return Err(Status::invalid_argument(
+                    "the snapshot is longer than it says",
+                ));
             }
             data.extend_from_slice(&chunk.data);
         }
         if data.len() as u64 != total {
-            return Err(Status::data_loss(format!("the snapshot ended after {} of {total} bytes", data.len())));
+            return Err(Status::data_loss(format!(
+                "the snapshot ended after {} of {total} bytes",
+                data.len()
+            )));
         }
-        let snapshot = Snapshot { meta, snapshot: data };
-        let reply = self.handle.raft().install_full_snapshot(vote, snapshot).await.map_err(ended)?;
+        let snapshot = Snapshot {
+            meta,
+            snapshot: data,
+        };
+        let reply = self
+            .handle
+            .raft()
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(ended)?;
         Ok(Response::new(wire::snapshot_reply(&reply)))
     }
 
@@ -93,13 +121,21 @@ impl raft_server::Raft for RaftService {
     ) -> Result<Response<proto::TransferLeaderReply>, Status> {
         let request = wire::read_transfer_request(request.get_ref()).map_err(unreadable)?;
         let expected = *request.from_leader();
-        let answer = self.handle.raft().handle_transfer_leader(request).await.map_err(ended)?;
+        let answer = self
+            .handle
+            .raft()
+            .handle_transfer_leader(request)
+            .await
+            .map_err(ended)?;
         let (ok, vote) = match answer {
             Ok(()) => (true, expected),
             Err(openraft::raft::TransferLeaderError::VoteChanged { actual, .. }) => (false, actual),
             Err(openraft::raft::TransferLeaderError::LogNotFlushed { .. }) => (false, expected),
         };
-        Ok(Response::new(proto::TransferLeaderReply { ok, vote: Some(wire::vote(&vote)) }))
+        Ok(Response::new(proto::TransferLeaderReply {
+            ok,
+            vote: Some(wire::vote(&vote)),
+        }))
     }
 
     async fn join_raft(
@@ -108,20 +144,27 @@ impl raft_server::Raft for RaftService {
     ) -> Result<Response<proto::JoinRaftReply>, Status> {
         // Who asks, however many managers have passed it on.
         let asks = match request.extensions().get::<Origin>() {
-            Some(Origin { node: Some(node), .. }) => Some(*node),
+            Some(Origin {
+                node: Some(node), ..
+            }) => Some(*node),
             _ => match request.extensions().get::<Caller>() {
                 Some(Caller::Peer(peer, _)) => Some(peer.node),
                 _ => None,
             },
         };
-        let asks = asks.ok_or_else(|| Status::unauthenticated("a manager is known by its certificate"))?;
-        members::take_in(&self.handle, asks, &request.into_inner().addr).await.map(Response::new)
+        let asks =
+            asks.ok_or_else(|| Status::unauthenticated("a manager is known by its certificate"))?;
+        members::take_in(&self.handle, asks, &request.into_inner().addr)
+            .await
+            .map(Response::new)
     }
 
     async fn leave_raft(
         &self,
         request: Request<proto::LeaveRaftRequest>,
     ) -> Result<Response<proto::LeaveRaftReply>, Status> {
-        members::take_out(&self.handle, self.me, &request.into_inner()).await.map(Response::new)
+        members::take_out(&self.handle, self.me, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

@@ -198,4 +198,7 @@ fn remove_mount_points() {
             let _ = fs::remove_dir(point);
         }
     }
+    for root in find::cgroup_roots() {
+        let _ = fs::remove_dir(root.join("clusterd"));
+    }
 }

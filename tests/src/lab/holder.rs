@@ -7,7 +7,6 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -55,7 +54,6 @@ pub fn spawn(lab_binary: &Path, role: Role, dir: &Path) -> Result<ProcessId> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run {}", lab_binary.display()))?;
     let stdout = child.stdout.take().ok_or_else(|| anyhow!("no stdout of the holder"))?;

@@ -67,8 +67,8 @@ pub fn cut(record: &Record, node: &str, how: Cut) -> Result<()> {
     let name = &record.node(node)?.name;
     let script = match how {
         Cut::Unplugged => format!("link set {name} down\n"),
-        // Port state 0: disabled.
-        Cut::Silent => format!("link set {name} type bridge_slave state 0\n"),
+        // The link stays up, but leads nowhere.
+        Cut::Silent => format!("link set {name} nomaster\n"),
     };
     ip(Some(&Door::to_switch(record)?), &script)
 }
@@ -76,8 +76,7 @@ pub fn cut(record: &Record, node: &str, how: Cut) -> Result<()> {
 /// Undoes any [`cut`].
 pub fn heal(record: &Record, node: &str) -> Result<()> {
     let name = &record.node(node)?.name;
-    // Port state 3: forwarding. A port that goes up gets it by itself.
-    let script = format!("link set {name} up\nlink set {name} type bridge_slave state 3\n");
+    let script = format!("link set {name} master br0\nlink set {name} up\n");
     ip(Some(&Door::to_switch(record)?), &script)
 }
 

@@ -15,5 +15,6 @@ mod up;
 
 pub use builder::{Builder, Lab};
 pub use down::down;
+pub use find::cgroup_roots;
 pub use node::Node;
 pub use up::{Options, up};

@@ -135,7 +135,7 @@ pub fn wait_ready(record: &Record) -> Result<()> {
     wait_for(format!("{wanted} nodes are Ready"), READY_LIMIT, || {
         let list = first.run_json(["clusterctl", "node", "ls", "--format", "json"])?;
         let states = node_states(&list)?;
-        let ready = states.iter().filter(|(_, s)| s.eq_ignore_ascii_case("ready")).count();
+        let ready = states.iter().filter(|(_, state)| state == "ready").count();
         if ready == wanted {
             return Ok(true);
         }
@@ -146,10 +146,9 @@ pub fn wait_ready(record: &Record) -> Result<()> {
 /// Host name and status of each node in what `clusterctl node ls --format json` printed.
 pub fn node_states(list: &Value) -> Result<Vec<(String, String)>> {
     let rows = list.as_array().context("`node ls` printed no JSON list")?;
-    let text = |row: &Value, key: &str| -> Result<String> {
-        let found = row.as_object().and_then(|o| o.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)));
-        let found = found.and_then(|(_, v)| v.as_str());
-        Ok(found.with_context(|| format!("a node without {key}: {row}"))?.to_owned())
+    let text = |row: &Value, pointer: &str| -> Result<String> {
+        let found = row.pointer(pointer).and_then(Value::as_str);
+        Ok(found.with_context(|| format!("a node without {pointer}: {row}"))?.to_owned())
     };
-    rows.iter().map(|row| Ok((text(row, "hostname")?, text(row, "status")?))).collect()
+    rows.iter().map(|row| Ok((text(row, "/description/hostname")?, text(row, "/status/state")?))).collect()
 }

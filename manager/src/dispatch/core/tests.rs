@@ -1,8 +1,6 @@
 use super::*;
 use crate::testing::{self, cluster_state, running_on};
-use api::model::{
-    NetworkAttachment, NodeStatus, ServiceId, TaskState, TaskStatus, Timestamp,
-};
+use api::model::{NetworkAttachment, NodeStatus, ServiceId, TaskState, TaskStatus, Timestamp};
 use api::proto::{AssignedTask, Endpoint, NetworkView, ServiceView};
 use api::state::{Op, Transaction};
 use bytes::Bytes;
@@ -27,7 +25,8 @@ impl Known {
             self.tasks.remove(&id);
         }
         for assigned in message.tasks {
-            self.tasks.insert(assigned.task.as_ref().unwrap().id.clone(), assigned);
+            self.tasks
+                .insert(assigned.task.as_ref().unwrap().id.clone(), assigned);
         }
         for id in message.networks_removed {
             self.networks.remove(&id);
@@ -41,13 +40,15 @@ impl Known {
             self.endpoints.remove(&(key.network, key.task));
         }
         for endpoint in message.endpoints {
-            self.endpoints.insert((endpoint.network.clone(), endpoint.task.clone()), endpoint);
+            self.endpoints
+                .insert((endpoint.network.clone(), endpoint.task.clone()), endpoint);
         }
         for key in message.services_removed {
             self.services.remove(&(key.network, key.service));
         }
         for service in message.services {
-            self.services.insert((service.network.clone(), service.service.clone()), service);
+            self.services
+                .insert((service.network.clone(), service.service.clone()), service);
         }
     }
 
@@ -65,11 +66,20 @@ impl Known {
 /// What a node is to know, straight from the state.
 fn full(state: &State, node: NodeId) -> Known {
     let mut known = Known::default();
-    for task in state.tasks().values().filter(|task| view::is_assigned(task, node)) {
-        known.tasks.insert(convert::id_bytes(task.id.0), view::assigned_task(state, task).unwrap());
+    for task in state
+        .tasks()
+        .values()
+        .filter(|task| view::is_assigned(task, node))
+    {
+        known.tasks.insert(
+            convert::id_bytes(task.id.0),
+            view::assigned_task(state, task).unwrap(),
+        );
         for held in &task.addresses {
             let id = convert::id_bytes(held.network.0);
-            known.networks.insert(id, view::network_view(&state.networks()[&held.network]));
+            known
+                .networks
+                .insert(id, view::network_view(&state.networks()[&held.network]));
         }
     }
     for network in state.networks().values() {
@@ -79,12 +89,16 @@ fn full(state: &State, node: NodeId) -> Known {
         }
         for task in state.tasks().values() {
             if let Some(endpoint) = view::endpoint(state, network.id, task) {
-                known.endpoints.insert((id.clone(), endpoint.task.clone()), endpoint);
+                known
+                    .endpoints
+                    .insert((id.clone(), endpoint.task.clone()), endpoint);
             }
         }
         for service in state.services().values() {
             if let Some(service) = view::service_view(service, network.id) {
-                known.services.insert((id.clone(), service.service.clone()), service);
+                known
+                    .services
+                    .insert((id.clone(), service.service.clone()), service);
             }
         }
     }
@@ -94,17 +108,36 @@ fn full(state: &State, node: NodeId) -> Known {
 /// Something that may happen; refused where it can't.
 #[derive(Debug, Clone)]
 enum Step {
-    Task { service: u128, node: Option<u128>, addr: u8 },
-    Assign { nth: usize, node: u128, addr: u8 },
+    Task {
+        service: u128,
+        node: Option<u128>,
+        addr: u8,
+    },
+    Assign {
+        nth: usize,
+        node: u128,
+        addr: u8,
+    },
     Status(usize, TaskState),
     Desired(usize, TaskState),
     RemoveTask(usize),
-    Service { id: u128, networks: u8, vip: bool },
-    UpdateService { id: u128, networks: u8, alias: bool },
+    Service {
+        id: u128,
+        networks: u8,
+        vip: bool,
+    },
+    UpdateService {
+        id: u128,
+        networks: u8,
+        alias: bool,
+    },
     RemoveService(u128),
     RemoveNetwork(u128),
     Network(u128),
-    Move { node: u128, to: u8 },
+    Move {
+        node: u128,
+        to: u8,
+    },
     RemoveNode(u128),
     /// The sessions' side takes what has happened so far.
     Deliver,
@@ -160,14 +193,24 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut state = cluster_state();
-        let nodes = (1..4).map(|id| Op::CreateNode(Box::new(testing::node(id, &format!("node{id}")))));
+        let nodes =
+            (1..4).map(|id| Op::CreateNode(Box::new(testing::node(id, &format!("node{id}")))));
         testing::apply(&mut state, nodes.collect());
-        Self { state, events: vec![], core: Core::default(), known: BTreeMap::new(), next: 100 }
+        Self {
+            state,
+            events: vec![],
+            core: Core::default(),
+            known: BTreeMap::new(),
+            next: 100,
+        }
     }
 
     fn attempt(&mut self, op: Op) {
         let revision = self.state.revision() + 1;
-        let transaction = Transaction { at: Timestamp(0), ops: vec![op] };
+        let transaction = Transaction {
+            at: Timestamp(0),
+            ops: vec![op],
+        };
         // Refused: it did not happen.
         if let Ok(events) = self.state.apply(revision, transaction) {
             self.events.extend(events);
@@ -175,15 +218,25 @@ impl World {
     }
 
     fn nth(&self, nth: usize) -> TaskId {
-        self.state.tasks().keys().nth(nth).copied().unwrap_or(TaskId(0))
+        self.state
+            .tasks()
+            .keys()
+            .nth(nth)
+            .copied()
+            .unwrap_or(TaskId(0))
     }
 
     fn addresses(&self, service: ServiceId, last: u8) -> Vec<api::model::TaskAddress> {
-        let Some(service) = self.state.services().get(&service) else { return vec![] };
+        let Some(service) = self.state.services().get(&service) else {
+            return vec![];
+        };
         let on = service.spec.template.networks.iter().filter_map(|on| {
             let subnet = self.state.networks().get(&on.network)?.subnet;
             let addr = Ipv4Addr::from(u32::from(subnet.network()) + u32::from(last));
-            Some(api::model::TaskAddress { network: on.network, addr })
+            Some(api::model::TaskAddress {
+                network: on.network,
+                addr,
+            })
         });
         on.collect()
     }
@@ -192,17 +245,34 @@ impl World {
         let events = std::mem::take(&mut self.events);
         for (node, message) in self.core.advance(&self.state, events.iter()) {
             assert!(!message.full);
-            self.known.get_mut(&node).expect("a message without a session").take(message);
+            self.known
+                .get_mut(&node)
+                .expect("a message without a session")
+                .take(message);
         }
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Task { service, node, addr } => {
-                let Some(of) = self.state.services().get(&ServiceId(service)).cloned() else { return };
+            Step::Task {
+                service,
+                node,
+                addr,
+            } => {
+                let Some(of) = self.state.services().get(&ServiceId(service)).cloned() else {
+                    return;
+                };
                 self.next += 1;
-                let addresses = if node.is_some() { self.addresses(of.id, addr) } else { vec![] };
-                let state = if node.is_some() { TaskState::Assigned } else { TaskState::Pending };
+                let addresses = if node.is_some() {
+                    self.addresses(of.id, addr)
+                } else {
+                    vec![]
+                };
+                let state = if node.is_some() {
+                    TaskState::Assigned
+                } else {
+                    TaskState::Pending
+                };
                 self.attempt(Op::CreateTask(Box::new(Task {
                     id: TaskId(self.next),
                     meta: api::model::Meta::default(),
@@ -215,20 +285,39 @@ impl World {
                     not_before: Timestamp(0),
                     addresses,
                     ports: vec![],
-                    status: TaskStatus { state, ..TaskStatus::default() },
+                    status: TaskStatus {
+                        state,
+                        ..TaskStatus::default()
+                    },
                 })));
             }
             Step::Assign { nth, node, addr } => {
-                let Some(task) = self.state.tasks().get(&self.nth(nth)).cloned() else { return };
+                let Some(task) = self.state.tasks().get(&self.nth(nth)).cloned() else {
+                    return;
+                };
                 let addresses = self.addresses(task.service, addr);
-                self.attempt(Op::AssignTask { id: task.id, node: NodeId(node), addresses, ports: vec![] });
+                self.attempt(Op::AssignTask {
+                    id: task.id,
+                    node: NodeId(node),
+                    addresses,
+                    ports: vec![],
+                });
             }
             Step::Status(nth, state) => {
-                let status = TaskStatus { state, ..TaskStatus::default() };
-                self.attempt(Op::SetTaskStatus { id: self.nth(nth), status });
+                let status = TaskStatus {
+                    state,
+                    ..TaskStatus::default()
+                };
+                self.attempt(Op::SetTaskStatus {
+                    id: self.nth(nth),
+                    status,
+                });
             }
             Step::Desired(nth, desired) => {
-                self.attempt(Op::SetTaskDesired { id: self.nth(nth), desired });
+                self.attempt(Op::SetTaskDesired {
+                    id: self.nth(nth),
+                    desired,
+                });
             }
             Step::RemoveTask(nth) => self.attempt(Op::RemoveTask(self.nth(nth))),
             Step::Service { id, networks, vip } => {
@@ -245,8 +334,14 @@ impl World {
                 }
                 self.attempt(Op::CreateService(Box::new(service)));
             }
-            Step::UpdateService { id, networks, alias } => {
-                let Some(there) = self.state.services().get(&ServiceId(id)).cloned() else { return };
+            Step::UpdateService {
+                id,
+                networks,
+                alias,
+            } => {
+                let Some(there) = self.state.services().get(&ServiceId(id)).cloned() else {
+                    return;
+                };
                 let mut spec = there.spec.clone();
                 spec.template.networks = attachments(networks, alias);
                 self.attempt(Op::UpdateService {
@@ -340,8 +435,14 @@ fn small() -> World {
 #[test]
 fn a_changed_endpoint_reaches_the_nodes_on_its_network_and_no_other() {
     let mut world = small();
-    let status = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
-    world.attempt(Op::SetTaskStatus { id: TaskId(2), status });
+    let status = TaskStatus {
+        state: TaskState::Failed,
+        ..TaskStatus::default()
+    };
+    world.attempt(Op::SetTaskStatus {
+        id: TaskId(2),
+        status,
+    });
     let events = std::mem::take(&mut world.events);
     let messages = world.core.advance(&world.state, events.iter());
     let to: Vec<_> = messages.iter().map(|(node, _)| *node).collect();
@@ -355,8 +456,15 @@ fn a_changed_endpoint_reaches_the_nodes_on_its_network_and_no_other() {
 #[test]
 fn a_nodes_own_reports_are_not_told_back() {
     let mut world = small();
-    let status = TaskStatus { message: "still running".into(), state: TaskState::Running, ..TaskStatus::default() };
-    world.attempt(Op::SetTaskStatus { id: TaskId(1), status });
+    let status = TaskStatus {
+        message: "still running".into(),
+        state: TaskState::Running,
+        ..TaskStatus::default()
+    };
+    world.attempt(Op::SetTaskStatus {
+        id: TaskId(1),
+        status,
+    });
     let events = std::mem::take(&mut world.events);
     assert_eq!(events.len(), 1);
     assert_eq!(world.core.advance(&world.state, events.iter()), []);

@@ -5,7 +5,6 @@ const SUBSYS: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
 const NESTED: u16 = 0x8000;
 /// Netlink and nfnetlink headers, bytes.
 const HEADER: usize = 16;
@@ -34,6 +33,9 @@ impl Kind {
 
 /// Flags of a message that makes something, beside `NLM_F_REQUEST`.
 pub(super) const CREATE: u16 = 0x400;
+/// Asks for an acknowledgement. One message of each transaction does, so that there is always
+/// something to read (older kernels acknowledge no end of a batch).
+pub(super) const ACK: u16 = 4;
 /// Appends a rule.
 pub(super) const APPEND: u16 = 0x800;
 
@@ -57,10 +59,9 @@ impl Batch {
         self.raw(kind.number(), flags, libc::AF_INET, 0, attrs);
     }
 
-    /// Closes the transaction; the last message asks for an acknowledgement, so that there is always
-    /// something to read.
+    /// Closes the transaction.
     pub fn end(mut self) -> Vec<u8> {
-        self.raw(BATCH_END, NLM_F_ACK, libc::AF_UNSPEC, SUBSYS, |_| {});
+        self.raw(BATCH_END, 0, libc::AF_UNSPEC, SUBSYS, |_| {});
         self.bytes
     }
 

@@ -59,18 +59,20 @@ impl NftSocket {
         }
         self.generation = None;
         self.send(&transaction(change))?;
-        loop {
-            for reply in self.receive()? {
-                match reply {
-                    Reply::Ack => {
-                        self.generation = self.read_generation().ok();
-                        return Ok(());
-                    }
-                    Reply::Refused(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                    Reply::Generation(_) | Reply::Other => {}
-                }
-            }
+        // All answers are queued by now; an acknowledgement of one message may come beside another's
+        // refusal, and then nothing was done.
+        let mut all = self.receive(MsgFlags::empty())?;
+        while let Ok(more) = self.receive(MsgFlags::MSG_DONTWAIT) {
+            all.extend(more);
         }
+        if let Some(errno) = all.iter().find_map(|reply| match reply {
+            Reply::Refused(errno) => Some(*errno),
+            _ => None,
+        }) {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.generation = self.read_generation().ok();
+        Ok(())
     }
 
     /// Whether nobody changed the namespace's rules since our last transaction.
@@ -82,7 +84,7 @@ impl NftSocket {
     fn read_generation(&self) -> io::Result<u32> {
         self.send(&Batch::get_generation())?;
         loop {
-            for reply in self.receive()? {
+            for reply in self.receive(MsgFlags::empty())? {
                 match reply {
                     Reply::Generation(n) => return Ok(n),
                     Reply::Refused(errno) => return Err(io::Error::from_raw_os_error(errno)),
@@ -93,9 +95,6 @@ impl NftSocket {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        // A refused transaction may answer more than once; what is left is not this one's answer.
-        let mut rest = [0; 64];
-        while recv(self.fd.as_raw_fd(), &mut rest, MsgFlags::MSG_DONTWAIT).is_ok() {}
         sendto(
             self.fd.as_raw_fd(),
             bytes,
@@ -105,9 +104,9 @@ impl NftSocket {
         Ok(())
     }
 
-    fn receive(&self) -> io::Result<Vec<Reply>> {
+    fn receive(&self, flags: MsgFlags) -> io::Result<Vec<Reply>> {
         let mut buffer = [0; 8192];
-        let n = recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let n = recv(self.fd.as_raw_fd(), &mut buffer, flags)?;
         Ok(replies(buffer.get(..n).unwrap_or_default()))
     }
 }

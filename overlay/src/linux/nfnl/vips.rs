@@ -11,7 +11,7 @@
 //! A change of one service touches one chain, in one transaction, so a connection made meanwhile
 //! sees the old or the new set and never neither.
 
-use super::batch::{APPEND, Attrs, Batch, CREATE, Kind};
+use super::batch::{ACK, APPEND, Attrs, Batch, CREATE, Kind};
 use crate::plan::VipChange;
 use std::net::Ipv4Addr;
 
@@ -39,7 +39,7 @@ fn chain_name(vip: Ipv4Addr) -> String {
 pub(super) fn transaction(change: &VipChange) -> Vec<u8> {
     let mut batch = Batch::begin();
     // Making what exists is no error, and lets the next message delete it for certain.
-    table(&mut batch, Kind::NewTable);
+    batch.message(Kind::NewTable, CREATE | ACK, |a| a.text(1, TABLE));
     if change.reset {
         table(&mut batch, Kind::DelTable);
         table(&mut batch, Kind::NewTable);
@@ -65,7 +65,7 @@ pub(super) fn transaction(change: &VipChange) -> Vec<u8> {
 
 fn create(kind: Kind) -> u16 {
     match kind {
-        Kind::NewChain | Kind::NewSet | Kind::NewSetElem => CREATE,
+        Kind::NewTable | Kind::NewChain | Kind::NewSet | Kind::NewSetElem => CREATE,
         Kind::NewRule => CREATE | APPEND,
         _ => 0,
     }

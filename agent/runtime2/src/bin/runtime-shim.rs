@@ -1,5 +1,0 @@
-//! The shim as a program of its own, for this crate's tests.
-
-fn main() {
-    std::process::exit(runtime2::shim_main(std::env::args_os().skip(1)));
-}

@@ -1,0 +1,66 @@
+//! The cluster and its settings.
+
+use super::{ConvertError, Problem, id_bytes, ids, need, subnet};
+use crate::model::{Cluster, ClusterCa, ClusterId, ClusterSpec, JoinSecrets};
+use crate::proto;
+
+impl From<&Cluster> for proto::Cluster {
+    fn from(cluster: &Cluster) -> Self {
+        Self {
+            id: id_bytes(cluster.id.0),
+            meta: Some((&cluster.meta).into()),
+            spec: Some((&cluster.spec).into()),
+            ca_cert_pem: cluster.ca.cert_pem.clone(),
+            ca_key_pem: cluster.ca.key_pem.clone(),
+            worker_secret: cluster.tokens.worker.clone(),
+            manager_secret: cluster.tokens.manager.clone(),
+        }
+    }
+}
+
+impl TryFrom<proto::Cluster> for Cluster {
+    type Error = ConvertError;
+
+    fn try_from(cluster: proto::Cluster) -> Result<Self, ConvertError> {
+        Ok(Self {
+            id: ClusterId(ids::read("Cluster", "id", &cluster.id)?),
+            meta: need("Cluster", "meta", cluster.meta)?.into(),
+            spec: need("Cluster", "spec", cluster.spec)?.try_into()?,
+            ca: ClusterCa { cert_pem: cluster.ca_cert_pem, key_pem: cluster.ca_key_pem },
+            tokens: JoinSecrets { worker: cluster.worker_secret, manager: cluster.manager_secret },
+        })
+    }
+}
+
+impl From<&ClusterSpec> for proto::ClusterSpec {
+    fn from(spec: &ClusterSpec) -> Self {
+        Self {
+            address_pool: spec.address_pool.to_string(),
+            subnet_prefix: spec.subnet_prefix.into(),
+            heartbeat_ms: spec.heartbeat_ms,
+            dead_after_ms: spec.dead_after_ms,
+            task_history: spec.task_history,
+            worker_exec: spec.worker_exec,
+        }
+    }
+}
+
+impl TryFrom<proto::ClusterSpec> for ClusterSpec {
+    type Error = ConvertError;
+
+    fn try_from(spec: proto::ClusterSpec) -> Result<Self, ConvertError> {
+        let too_long = || {
+            let problem = Problem::TooLarge { value: spec.subnet_prefix.into(), most: 32 };
+            ConvertError::new("ClusterSpec", "subnet_prefix", problem)
+        };
+        let prefix = u8::try_from(spec.subnet_prefix).ok().filter(|p| *p <= 32).ok_or_else(too_long)?;
+        Ok(Self {
+            address_pool: subnet("ClusterSpec", "address_pool", &spec.address_pool)?,
+            subnet_prefix: prefix,
+            heartbeat_ms: spec.heartbeat_ms,
+            dead_after_ms: spec.dead_after_ms,
+            task_history: spec.task_history,
+            worker_exec: spec.worker_exec,
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! Any object, transaction and tables, for property tests.
+
+use crate::model::*;
+use crate::state::{Op, Tables, Transaction};
+use ipnet::Ipv4Net;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+fn text() -> impl Strategy<Value = String> {
+    ".{0,8}"
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    btree_map(text(), text(), 0..3)
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..3)
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp)
+}
+
+fn addr() -> impl Strategy<Value = Ipv4Addr> {
+    any::<u32>().prop_map(Ipv4Addr::from)
+}
+
+fn net() -> impl Strategy<Value = Ipv4Net> {
+    (addr(), 0u8..=32).prop_map(|(addr, prefix)| Ipv4Net::new_assert(addr, prefix))
+}
+
+fn meta() -> impl Strategy<Value = Meta> {
+    (time(), time(), any::<u64>()).prop_map(|(created_at, updated_at, revision)| Meta {
+        created_at,
+        updated_at,
+        revision,
+    })
+}
+
+fn vips() -> impl Strategy<Value = std::collections::BTreeMap<NetworkId, Ipv4Addr>> {
+    btree_map(any::<u128>().prop_map(NetworkId), addr(), 0..3)
+}
+
+pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
+    let spec = (net(), 0u8..=32, any::<[u32; 3]>(), any::<bool>()).prop_map(
+        |(address_pool, subnet_prefix, [heartbeat_ms, dead_after_ms, task_history], worker_exec)| {
+            ClusterSpec {
+                address_pool,
+                subnet_prefix,
+                heartbeat_ms,
+                dead_after_ms,
+                task_history,
+                worker_exec,
+            }
+        },
+    );
+    (any::<u128>(), meta(), spec, text(), text(), text(), text()).prop_map(
+        |(id, meta, spec, cert_pem, key_pem, worker, manager)| Cluster {
+            id: ClusterId(id),
+            meta,
+            spec,
+            ca: ClusterCa { cert_pem, key_pem },
+            tokens: JoinSecrets { worker, manager },
+        },
+    )
+}
+
+fn node_spec() -> impl Strategy<Value = NodeSpec> {
+    let role = select(vec![Role::Worker, Role::Manager]);
+    let availability = select(vec![Availability::Active, Availability::Pause, Availability::Drain]);
+    (role, availability, labels()).prop_map(|(role, availability, labels)| NodeSpec {
+        role,
+        availability,
+        labels,
+    })
+}
+
+fn description() -> impl Strategy<Value = NodeDescription> {
+    (text(), text(), text(), any::<u64>(), any::<u64>(), text(), labels()).prop_map(
+        |(hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels)| NodeDescription {
+            hostname,
+            os,
+            arch,
+            nano_cpus,
+            memory_bytes,
+            version,
+            engine_labels,
+        },
+    )
+}
+
+fn node_status() -> impl Strategy<Value = NodeStatus> {
+    let state = select(vec![NodeState::Unknown, NodeState::Ready, NodeState::Down]);
+    (state, text(), time()).prop_map(|(state, message, since)| NodeStatus { state, message, since })
+}
+
+pub(crate) fn node() -> impl Strategy<Value = Node> {
+    (any::<u128>(), meta(), node_spec(), description(), node_status(), addr(), any::<u16>()).prop_map(
+        |(id, meta, spec, description, status, addr, port)| Node {
+            id: NodeId(id),
+            meta,
+            spec,
+            description,
+            status,
+            addr,
+            port,
+        },
+    )
+}
+
+fn network_spec() -> impl Strategy<Value = NetworkSpec> {
+    (text(), option::of(text()), labels(), option::of(net()), any::<bool>(), any::<bool>()).prop_map(
+        |(name, stack, labels, subnet, internal, attachable)| NetworkSpec {
+            name,
+            stack,
+            labels,
+            subnet,
+            internal,
+            attachable,
+        },
+    )
+}
+
+pub(crate) fn network() -> impl Strategy<Value = Network> {
+    (any::<u128>(), meta(), network_spec(), any::<u32>(), net())
+        .prop_map(|(id, meta, spec, vni, subnet)| Network { id: NetworkId(id), meta, spec, vni, subnet })
+}
+
+fn port() -> impl Strategy<Value = PublishedPort> {
+    (select(vec![Protocol::Tcp, Protocol::Udp]), 1..=u16::MAX, 1..=u16::MAX)
+        .prop_map(|(protocol, published, target)| PublishedPort { protocol, published, target })
+}
+
+fn mount() -> impl Strategy<Value = Mount> {
+    let source = prop_oneof![
+        text().prop_map(MountSource::Volume),
+        Just(MountSource::Anonymous),
+        text().prop_map(MountSource::Bind),
+    ];
+    (source, text(), any::<bool>()).prop_map(|(source, target, read_only)| Mount {
+        source,
+        target,
+        read_only,
+    })
+}
+
+fn constraint() -> impl Strategy<Value = Constraint> {
+    let known = vec![
+        "node.id==x",
+        "node.hostname!=a==b",
+        "node.ip==10.0.0.0/8",
+        "node.ip!=10.1.2.3",
+        "node.role==manager",
+        "node.platform.os==linux",
+        "node.platform.arch!=x86_64",
+        "node.labels.a b != c d",
+        "node.labels.a!=b==c",
+        "engine.labels.disk==ssd",
+    ];
+    let written = prop_oneof![select(known).prop_map(String::from), "node.labels.[^ ]{1,6}[!=]=[^ ]{1,6}"];
+    written.prop_filter_map("not a constraint", |text| text.parse().ok())
+}
+
+fn restart() -> impl Strategy<Value = RestartPolicy> {
+    let condition = select(vec![RestartCondition::None, RestartCondition::OnFailure, RestartCondition::Any]);
+    (condition, any::<Option<u64>>(), any::<Option<u32>>(), any::<Option<u64>>()).prop_map(
+        |(condition, delay_ms, max_attempts, window_ms)| RestartPolicy {
+            condition,
+            delay_ms,
+            max_attempts,
+            window_ms,
+        },
+    )
+}
+
+fn template() -> impl Strategy<Value = TaskTemplate> {
+    let container = (text(), option::of(texts()), option::of(texts()), texts(), vec(mount(), 0..3), labels())
+        .prop_map(|(image, entrypoint, command, env, mounts, labels)| ContainerSpec {
+            image,
+            entrypoint,
+            command,
+            env,
+            mounts,
+            labels,
+        });
+    let attachment = (any::<u128>(), texts())
+        .prop_map(|(id, aliases)| NetworkAttachment { network: NetworkId(id), aliases });
+    (container, restart(), vec(constraint(), 0..3), vec(attachment, 0..3), any::<u64>()).prop_map(
+        |(container, restart, constraints, networks, force)| TaskTemplate {
+            container,
+            restart,
+            placement: Placement { constraints },
+            networks,
+            force,
+        },
+    )
+}
+
+fn service_spec() -> impl Strategy<Value = ServiceSpec> {
+    let mode = select(vec![EndpointMode::Vip, EndpointMode::DnsRr]);
+    (text(), option::of(text()), labels(), any::<u32>(), mode, vec(port(), 0..3), template()).prop_map(
+        |(name, stack, labels, replicas, endpoint_mode, ports, template)| ServiceSpec {
+            name,
+            stack,
+            labels,
+            mode: ServiceMode::Replicated { replicas },
+            endpoint_mode,
+            ports,
+            template,
+        },
+    )
+}
+
+pub(crate) fn service() -> impl Strategy<Value = Service> {
+    (any::<u128>(), meta(), service_spec(), any::<u64>(), vips()).prop_map(
+        |(id, meta, spec, template_revision, vips)| Service {
+            id: ServiceId(id),
+            meta,
+            spec,
+            template_revision,
+            vips,
+        },
+    )
+}
+
+fn state() -> impl Strategy<Value = TaskState> {
+    select(TaskState::ALL.to_vec())
+}
+
+fn task_status() -> impl Strategy<Value = TaskStatus> {
+    (state(), time(), text(), any::<Option<u32>>(), any::<Option<i32>>())
+        .prop_map(|(state, at, message, pid, exit_code)| TaskStatus { state, at, message, pid, exit_code })
+}
+
+fn address() -> impl Strategy<Value = TaskAddress> {
+    (any::<u128>(), addr()).prop_map(|(id, addr)| TaskAddress { network: NetworkId(id), addr })
+}
+
+pub(crate) fn task() -> impl Strategy<Value = Task> {
+    let ids = (any::<u128>(), any::<u128>(), any::<Option<u128>>());
+    let numbers = (any::<u32>(), any::<u64>(), time());
+    let held = (vec(address(), 0..3), vec(port(), 0..3));
+    (ids, meta(), text(), numbers, state(), held, task_status()).prop_map(
+        |(ids, meta, service_name, numbers, desired, held, status)| Task {
+            id: TaskId(ids.0),
+            meta,
+            service: ServiceId(ids.1),
+            service_name: service_name.into(),
+            slot: numbers.0,
+            template_revision: numbers.1,
+            node: ids.2.map(NodeId),
+            desired,
+            not_before: numbers.2,
+            addresses: held.0,
+            ports: held.1,
+            status,
+        },
+    )
+}
+
+pub(crate) fn stack() -> impl Strategy<Value = Stack> {
+    (text(), meta(), texts()).prop_map(|(name, meta, volumes)| Stack { name, meta, volumes })
+}
+
+pub(crate) fn stack_spec() -> impl Strategy<Value = StackSpec> {
+    let service = (service_spec(), btree_map(text(), texts(), 0..3))
+        .prop_map(|(spec, networks)| StackService { spec, networks });
+    (
+        text(),
+        btree_map(text(), network_spec(), 0..3),
+        texts(),
+        btree_map(text(), labels(), 0..3),
+        btree_map(text(), service, 0..3),
+    )
+        .prop_map(|(name, networks, external_networks, volumes, services)| StackSpec {
+            name,
+            networks,
+            external_networks,
+            volumes,
+            services,
+        })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let id = any::<u128>;
+    let revision = any::<u64>;
+    prop_oneof![
+        cluster().prop_map(|c| Op::CreateCluster(Box::new(c))),
+        (cluster(), revision())
+            .prop_map(|(c, at_revision)| Op::UpdateCluster { cluster: Box::new(c), at_revision }),
+        node().prop_map(|n| Op::CreateNode(Box::new(n))),
+        (id(), node_spec(), revision()).prop_map(|(id, spec, at_revision)| Op::UpdateNode {
+            id: NodeId(id),
+            spec,
+            at_revision
+        }),
+        (id(), node_status(), option::of(description()), option::of((addr(), any::<u16>()))).prop_map(
+            |(id, status, description, addr)| Op::SetNodeStatus { id: NodeId(id), status, description, addr }
+        ),
+        id().prop_map(|i| Op::RemoveNode(NodeId(i))),
+        network().prop_map(|n| Op::CreateNetwork(Box::new(n))),
+        id().prop_map(|i| Op::RemoveNetwork(NetworkId(i))),
+        service().prop_map(|s| Op::CreateService(Box::new(s))),
+        (id(), service_spec(), vips(), revision()).prop_map(|(id, spec, vips, at_revision)| {
+            Op::UpdateService { id: ServiceId(id), spec: Box::new(spec), vips, at_revision }
+        }),
+        id().prop_map(|i| Op::RemoveService(ServiceId(i))),
+        stack().prop_map(Op::PutStack),
+        text().prop_map(Op::RemoveStack),
+        task().prop_map(|t| Op::CreateTask(Box::new(t))),
+        (id(), id(), vec(address(), 0..3), vec(port(), 0..3)).prop_map(|(id, node, addresses, ports)| {
+            Op::AssignTask { id: TaskId(id), node: NodeId(node), addresses, ports }
+        }),
+        (id(), state()).prop_map(|(id, desired)| Op::SetTaskDesired { id: TaskId(id), desired }),
+        (id(), task_status()).prop_map(|(id, status)| Op::SetTaskStatus { id: TaskId(id), status }),
+        id().prop_map(|i| Op::RemoveTask(TaskId(i))),
+    ]
+}
+
+pub(crate) fn transaction() -> impl Strategy<Value = Transaction> {
+    (time(), vec(op(), 0..5)).prop_map(|(at, ops)| Transaction { at, ops })
+}
+
+fn shared<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<Arc<T>>> {
+    vec(strategy.prop_map(Arc::new), 0..3)
+}
+
+pub(crate) fn tables() -> impl Strategy<Value = Tables> {
+    let templates =
+        vec((any::<u128>().prop_map(ServiceId), any::<u64>(), template().prop_map(Arc::new)), 0..3);
+    (
+        any::<u64>(),
+        option::of(cluster().prop_map(Arc::new)),
+        shared(node()),
+        shared(network()),
+        shared(service()),
+        shared(stack()),
+        shared(task()),
+        templates,
+    )
+        .prop_map(|(revision, cluster, nodes, networks, services, stacks, tasks, templates)| Tables {
+            revision,
+            cluster,
+            nodes,
+            networks,
+            services,
+            stacks,
+            tasks,
+            templates,
+        })
+}

@@ -1,0 +1,102 @@
+//! What clusterctl asks of this node itself, through the socket.
+
+mod images;
+
+use crate::node::Node;
+use api::convert;
+use api::proto::daemon_server;
+use api::proto::{
+    DaemonInfo, GetInfoRequest, ImageProgress, InitReply, InitRequest, JoinProgress, JoinRequest, LeaveReply,
+    LeaveRequest, ListImagesReply, ListImagesRequest, LoadImageInput, PullImageRequest, RemoveImageReply,
+    RemoveImageRequest,
+};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Steps of a join on their way to the caller.
+const STEPS: usize = 16;
+
+type Steps<T> = ReceiverStream<Result<T, Status>>;
+
+/// The service.
+#[derive(Clone)]
+pub struct Daemon(pub Arc<Node>);
+
+/// A refusal with all its causes.
+fn refused(error: &anyhow::Error) -> Status {
+    Status::failed_precondition(format!("{error:#}"))
+}
+
+#[tonic::async_trait]
+impl daemon_server::Daemon for Daemon {
+    type JoinStream = Steps<JoinProgress>;
+    type LoadImageStream = Steps<ImageProgress>;
+    type PullImageStream = Steps<ImageProgress>;
+
+    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<DaemonInfo>, Status> {
+        Ok(Response::new(self.0.info().await))
+    }
+
+    async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
+        // A caller that goes away in the middle must not leave half a cluster.
+        let node = self.0.clone();
+        let made = tokio::spawn(async move { node.init(request.into_inner()).await });
+        let made = made.await.map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
+        made.map(Response::new).map_err(|error| refused(&error))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Self::JoinStream>, Status> {
+        let (tx, rx) = mpsc::channel(STEPS);
+        let node = self.0.clone();
+        tokio::spawn(async move {
+            let outcome = node.join(request.into_inner(), &tx).await;
+            let last = match outcome {
+                Ok((done, message)) => Ok(JoinProgress { message, done: Some(done) }),
+                Err(error) => Err(refused(&error)),
+            };
+            // A caller that is gone doesn't care.
+            let _ = tx.send(last).await;
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
+        let node = self.0.clone();
+        let left = tokio::spawn(async move { node.leave(request.into_inner().force).await });
+        let left = left.await.map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
+        left.map(|problems| Response::new(LeaveReply { problems })).map_err(|error| refused(&error))
+    }
+
+    async fn load_image(
+        &self,
+        request: Request<Streaming<LoadImageInput>>,
+    ) -> Result<Response<Self::LoadImageStream>, Status> {
+        Ok(Response::new(images::load(self.0.images(), request.into_inner())))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<PullImageRequest>,
+    ) -> Result<Response<Self::PullImageStream>, Status> {
+        images::pull(self.0.images(), request.into_inner()).map(Response::new)
+    }
+
+    async fn list_images(&self, _: Request<ListImagesRequest>) -> Result<Response<ListImagesReply>, Status> {
+        Ok(Response::new(images::list(&self.0.images())))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<RemoveImageRequest>,
+    ) -> Result<Response<RemoveImageReply>, Status> {
+        let in_use = self.0.images_in_use().await;
+        images::remove(self.0.images(), request.into_inner(), in_use).await.map(Response::new)
+    }
+}
+
+/// An id on the wire, empty when there is none.
+pub fn optional_id(id: Option<u128>) -> bytes::Bytes {
+    id.map(convert::id_bytes).unwrap_or_default()
+}

@@ -1,0 +1,119 @@
+//! How this machine gets an identity from a cluster it has only a token of.
+//!
+//! First the root certificate, from whoever answers: nothing is told to it. Only when the root's digest is
+//! the token's is the secret sent, over TLS that only a manager of that cluster can answer.
+
+use anyhow::{Context, Result, anyhow, bail};
+use api::convert;
+use api::model::{JoinToken, Role, ca_digest};
+use api::proto::ca_client::CaClient;
+use api::proto::{GetRootRequest, IssueRequest};
+use crate::identity::{Identity, Who};
+use manager::dialer::{root_cause, unidentified};
+use manager::identity::KeyRequest;
+use manager::tls;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The port when none is given.
+pub const PORT: u16 = 2377;
+const BOUND: Duration = Duration::from_secs(10);
+
+/// `host` or `host:port`, with the port.
+///
+/// # Errors
+/// When it is neither.
+pub fn with_port(text: &str) -> Result<String> {
+    let text = text.trim();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().map_err(|_| anyhow!("{text:?}: {port:?} is no port"))?),
+        None => (text, PORT),
+    };
+    if host.is_empty() || host.contains([' ', '/', ':']) || port == 0 {
+        bail!("{text:?} is not HOST or HOST:PORT of a manager");
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+/// What a joiner says of itself.
+pub struct Joiner {
+    /// Its name.
+    pub hostname: String,
+    /// Where others reach it.
+    pub addr: Ipv4Addr,
+    /// The port it listens on.
+    pub port: u16,
+}
+
+/// Asks a manager for an identity. Nothing is written.
+///
+/// # Errors
+/// Says which step failed, and what to do.
+pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Identity> {
+    let root = fetch_root(manager).await?;
+    let der = tls::first_certificate(&root).with_context(|| format!("{manager} sent a root certificate that is none"))?;
+    if ca_digest(&der) != token.ca_digest {
+        bail!(
+            "the token is not of the cluster at {manager}: its CA is another; check the address, or get a new token with \
+             `clusterctl join-token` on a manager of the cluster you mean"
+        );
+    }
+    let request = KeyRequest::generate().context("can't make a key")?;
+    let channel = unidentified(manager, Arc::new(tls::joiner_config(&root)?));
+    let issue = IssueRequest {
+        secret: token.secret.clone(),
+        csr_pem: request.csr_pem,
+        hostname: joiner.hostname.clone(),
+        addr: u32::from(joiner.addr),
+        port: u32::from(joiner.port),
+    };
+    let issued = within(manager, CaClient::new(channel).issue(issue)).await?;
+    let who = Who {
+        cluster: convert::cluster_id(&issued.cluster_id)?,
+        node: convert::node_id(&issued.node_id)?,
+        role: match issued.role.as_str() {
+            "manager" => Role::Manager,
+            "worker" => Role::Worker,
+            other => bail!("{manager} gave this machine the role {other:?}, which this clusterd doesn't know; upgrade it"),
+        },
+        addr: joiner.addr,
+        port: joiner.port,
+        managers: issued.managers,
+    };
+    Ok(Identity { who, key_pem: request.key_pem, cert_pem: issued.cert_pem, ca_pem: root })
+}
+
+async fn fetch_root(manager: &str) -> Result<String> {
+    let channel = unidentified(manager, Arc::new(tls::stranger_config()?));
+    Ok(within(manager, CaClient::new(channel).get_root(GetRootRequest {})).await?.cert_pem)
+}
+
+async fn within<T>(
+    manager: &str,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T> {
+    match tokio::time::timeout(BOUND, call).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => bail!(
+            "can't reach a manager: {}; is clusterd running there, part of a cluster, and its port open to this machine?",
+            root_cause(&status)
+        ),
+        Ok(Err(status)) => bail!("{}", status.message()),
+        Err(_) => bail!("the manager at {manager} did not answer within {} s", BOUND.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn a_manager_is_a_host_with_or_without_port() {
+        assert_eq!(with_port("192.168.205.10").unwrap(), "192.168.205.10:2377");
+        assert_eq!(with_port("node1:99").unwrap(), "node1:99");
+        for wrong in ["", ":1", "a:b", "a:0", "a:70000", "http://a", "a b"] {
+            assert!(with_port(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

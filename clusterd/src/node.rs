@@ -1,0 +1,398 @@
+//! This machine: what lives as long as the daemon, and its membership, which comes and goes.
+
+use crate::address;
+use crate::checks::{self, Lack};
+use crate::cli::Cli;
+use crate::daemon::{Daemon, optional_id};
+use crate::identity::Identity;
+use crate::join::{self, Joiner};
+use crate::listen;
+use crate::member::{self, Control, Member, Setup};
+use crate::places::Places;
+use anyhow::{Context, Result, bail};
+use api::convert;
+use api::model::{ClusterSpec, JoinToken, Role};
+use api::proto::daemon_server::DaemonServer;
+use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{RwLock, mpsc};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+/// How long this machine's address is waited for at start: a boot may be quicker than its network.
+const ADDRESS_BOUND: Duration = Duration::from_secs(60);
+/// How long connections may take to end at shutdown.
+const DRAIN_BOUND: Duration = Duration::from_secs(3);
+/// How long a new manager is given to catch up and become a voter, or a node to become ready.
+const JOIN_BOUND: Duration = Duration::from_secs(60);
+
+type Steps = mpsc::Sender<Result<JoinProgress, Status>>;
+
+/// The machine.
+pub struct Node {
+    cli: Cli,
+    places: Places,
+    lacks: Vec<Lack>,
+    hostname: String,
+    images: images::Store,
+    runtime: runtime::Runtime,
+    /// Changed by init, join and leave, one at a time.
+    member: RwLock<Option<Member>>,
+    control: Control,
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(cli: Cli) -> Result<()> {
+    let lacks = checks::machine();
+    for lack in &lacks {
+        if lack.fatal {
+            bail!("{}", lack.text);
+        }
+        tracing::warn!("{}", lack.text);
+    }
+    // Before anything is started, so that no early signal is lost.
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let places = Places::open(&cli.state_dir, &cli.run_dir)?;
+    let images = images::Store::open(&places.images()).map_err(|e| anyhow::anyhow!(e.full()))?;
+    let runtime = runtime::Runtime::new(runtime::RuntimeConfig::new(places.run.join("containers"), shim()))?;
+    let identity = Identity::load(&places.identity())?;
+    let hostname = nix::unistd::gethostname().context("can't tell the host name")?.to_string_lossy().into_owned();
+    let node = Arc::new(Node {
+        lacks,
+        hostname,
+        images,
+        runtime,
+        member: RwLock::new(None),
+        control: Control::default(),
+        places,
+        cli,
+    });
+    let listener = listen::bind_unix(&node.cli.socket()).await?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve_socket(node.clone(), listener, stop.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %node.cli.socket().display(), "clusterd is up");
+    let started = tokio::select! {
+        started = node.start_member(identity) => started,
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    };
+    if started.is_ok() {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("told to stop; containers run on"),
+            _ = int.recv() => tracing::info!("interrupted; containers run on"),
+        }
+    }
+    stop.cancel();
+    if let Some(member) = node.member.write().await.take() {
+        member.shutdown().await;
+    }
+    if tokio::time::timeout(DRAIN_BOUND, server).await.is_err() {
+        tracing::debug!("some calls were cut off");
+    }
+    // What can't be removed is replaced at the next start.
+    let _ = std::fs::remove_file(node.cli.socket());
+    started
+}
+
+/// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.
+fn shim() -> runtime::ShimCommand {
+    runtime::ShimCommand { program: "/proc/self/exe".into(), args: vec!["shim".into()] }
+}
+
+async fn serve_socket(node: Arc<Node>, listener: tokio::net::UnixListener, stop: CancellationToken) {
+    let own = Routes::new(DaemonServer::new(Daemon(node.clone())));
+    let served = Server::builder()
+        .add_routes(node.control.routes(own))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the local socket failed");
+    }
+}
+
+impl Node {
+    async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
+        let Some(identity) = identity else {
+            tracing::info!("this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that");
+            return Ok(());
+        };
+        wait_for_address(identity.who.addr).await;
+        let mut slot = self.member.write().await;
+        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
+        *slot = Some(Member::start(self.setup(), identity, listener, None).await?);
+        Ok(())
+    }
+
+    fn setup(&self) -> Setup<'_> {
+        Setup {
+            places: &self.places,
+            hostname: &self.hostname,
+            images: &self.images,
+            runtime: &self.runtime,
+            control: &self.control,
+        }
+    }
+
+    /// This node's image store.
+    pub fn images(&self) -> images::Store {
+        self.images.clone()
+    }
+
+    /// Images that containers of this node use.
+    pub async fn images_in_use(&self) -> Vec<images::ImageId> {
+        self.member.read().await.as_ref().map(|m| m.agent().images_in_use()).unwrap_or_default()
+    }
+
+    /// What this node is.
+    pub async fn info(&self) -> DaemonInfo {
+        let slot = self.member.read().await;
+        let who = slot.as_ref().map(Member::who);
+        DaemonInfo {
+            version: env!("CARGO_PKG_VERSION").into(),
+            hostname: self.hostname.clone(),
+            cluster_id: optional_id(who.map(|w| w.cluster.0)),
+            node_id: optional_id(who.map(|w| w.node.0)),
+            role: who.map(|w| w.role.as_str().to_owned()).unwrap_or_default(),
+            advertise_addr: who.map(|w| w.addr.to_string()).unwrap_or_default(),
+            state_dir: self.places.state.display().to_string(),
+            warnings: self.lacks.iter().map(|lack| lack.text.clone()).collect(),
+            manager: slot.as_ref().and_then(|m| m.agent().manager()).unwrap_or_default(),
+        }
+    }
+
+    fn refuse_member(member: Option<&Member>) -> Result<()> {
+        match member.map(Member::who) {
+            Some(who) => bail!(
+                "this machine already belongs to cluster {} as a {} (node {}); take it out first with `clusterctl leave`",
+                who.cluster,
+                who.role.as_str(),
+                who.node
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn wished_address(&self, text: &str) -> Result<Ipv4Addr> {
+        let wished = match text {
+            "" => self.cli.advertise_addr,
+            text => Some(text.parse().with_context(|| format!("the advertise address {text:?} is no IPv4 address"))?),
+        };
+        address::choose(wished)
+    }
+
+    fn check_machine(&self) -> Result<()> {
+        match self.lacks.as_slice() {
+            [] => Ok(()),
+            lacks => bail!("{}", lacks.iter().map(|l| l.text.as_str()).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    /// Makes a cluster with this machine as its first manager, or leaves everything as it was.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn init(&self, request: InitRequest) -> Result<InitReply> {
+        let mut slot = self.member.write().await;
+        Self::refuse_member(slot.as_ref())?;
+        self.check_machine()?;
+        let addr = self.wished_address(&request.advertise_addr)?;
+        let spec = cluster_spec(&request)?;
+        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
+        let made = member::init(&self.places, &self.hostname, addr, self.cli.listen_addr.port(), spec).await?;
+        let started = match made.identity.create(&self.places.identity()) {
+            Ok(()) => Member::start(self.setup(), made.identity.clone(), listener, Some(made.manager)).await,
+            Err(error) => {
+                made.manager.shutdown().await;
+                Err(error)
+            }
+        };
+        match started {
+            Ok(member) => *slot = Some(member),
+            Err(error) => {
+                self.undo();
+                return Err(error);
+            }
+        }
+        let who = &made.identity.who;
+        tracing::info!(cluster = %who.cluster, node = %who.node, "cluster made");
+        Ok(InitReply {
+            cluster_id: convert::id_bytes(who.cluster.0),
+            node_id: convert::id_bytes(who.node.0),
+            worker_token: made.worker_token.to_string(),
+            manager_token: made.manager_token.to_string(),
+            addr: format!("{}:{}", who.addr, who.port),
+        })
+    }
+
+    /// Takes back an init or a join that failed in the middle.
+    fn undo(&self) {
+        if self.places.identity().exists()
+            && let Err(error) = Identity::remove(&self.places.identity())
+        {
+            tracing::error!("can't take the identity back: {error:#}");
+        }
+        remove_state(&self.places);
+    }
+
+    /// Makes this machine part of a cluster, ready before it returns, or leaves everything as it was.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn join(&self, request: JoinRequest, steps: &Steps) -> Result<(JoinDone, String)> {
+        let mut slot = self.member.write().await;
+        Self::refuse_member(slot.as_ref())?;
+        self.check_machine()?;
+        let token: JoinToken = request.token.parse()?;
+        let manager = join::with_port(&request.manager)?;
+        let addr = self.wished_address(&request.advertise_addr)?;
+        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
+        say(steps, &format!("asking {manager} for a certificate")).await;
+        let joiner = Joiner { hostname: self.hostname.clone(), addr, port: self.cli.listen_addr.port() };
+        let identity = join::ask(&manager, &token, &joiner).await?;
+        let who = identity.who.clone();
+        say(steps, &format!("joining as a {}", who.role.as_str())).await;
+        let started = match identity.create(&self.places.identity()) {
+            Ok(()) => Member::start(self.setup(), identity, listener, None).await,
+            Err(error) => Err(error),
+        };
+        let member = match started {
+            Ok(member) => member,
+            Err(error) => {
+                self.undo();
+                return Err(error);
+            }
+        };
+        let ready = async {
+            if who.role == Role::Manager {
+                say(steps, "copying the cluster's state").await;
+                member.become_voter(&manager, JOIN_BOUND).await?;
+            }
+            say(steps, "waiting until this node is ready").await;
+            member.wait_ready(JOIN_BOUND).await
+        };
+        if let Err(error) = ready.await {
+            let problems = member.leave().await;
+            self.undo();
+            for problem in problems {
+                tracing::error!(%problem, "taking the join back");
+            }
+            return Err(error);
+        }
+        let message = member.advice().await;
+        *slot = Some(member);
+        tracing::info!(cluster = %who.cluster, node = %who.node, role = who.role.as_str(), "joined");
+        let done = JoinDone {
+            cluster_id: convert::id_bytes(who.cluster.0),
+            node_id: convert::id_bytes(who.node.0),
+            role: who.role.as_str().into(),
+        };
+        Ok((done, message))
+    }
+
+    /// Takes this machine out of its cluster. Says what could not be removed.
+    ///
+    /// # Errors
+    /// When it belongs to none, or the cluster would be lost by it and that is not forced.
+    pub async fn leave(&self, force: bool) -> Result<Vec<String>> {
+        let mut slot = self.member.write().await;
+        let Some(member) = slot.as_mut() else {
+            bail!("this machine belongs to no cluster");
+        };
+        member.say_goodbye(force).await?;
+        let mut problems = match slot.take() {
+            Some(member) => member.leave().await,
+            None => Vec::new(),
+        };
+        if let Err(error) = Identity::remove(&self.places.identity()) {
+            problems.push(format!("{error:#}"));
+        }
+        remove_state(&self.places);
+        tracing::info!("left the cluster");
+        Ok(problems)
+    }
+}
+
+/// What belongs to a membership and is worth nothing without it. Images and volumes stay.
+fn remove_state(places: &Places) {
+    for dir in [places.raft(), places.state.join("agent"), places.state.join("containers")] {
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::error!(dir = %dir.display(), %error, "can't remove");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
+    let mut spec = ClusterSpec { worker_exec: !request.no_worker_exec, ..ClusterSpec::default() };
+    if !request.address_pool.is_empty() {
+        let text = &request.address_pool;
+        let pool: Ipv4Net = text.parse().with_context(|| format!("the address pool {text:?} is no subnet"))?;
+        spec.address_pool = pool.trunc();
+    }
+    if request.subnet_prefix != 0 {
+        spec.subnet_prefix = u8::try_from(request.subnet_prefix).unwrap_or(u8::MAX);
+    }
+    if spec.subnet_prefix < spec.address_pool.prefix_len() || spec.subnet_prefix > 29 {
+        bail!(
+            "the subnet prefix {} does not fit the address pool {}: give one from {} to 29",
+            spec.subnet_prefix,
+            spec.address_pool,
+            spec.address_pool.prefix_len()
+        );
+    }
+    Ok(spec)
+}
+
+async fn say(steps: &Steps, message: &str) {
+    let step = JoinProgress { message: message.into(), done: None };
+    // Whoever has stopped watching doesn't care.
+    let _ = steps.send(Ok(step)).await;
+}
+
+async fn wait_for_address(addr: Ipv4Addr) {
+    let end = tokio::time::Instant::now() + ADDRESS_BOUND;
+    let mut told = false;
+    while tokio::time::Instant::now() < end {
+        match address::candidates() {
+            Ok(has) if !has.iter().any(|c| c.addr == addr) => {}
+            // There, or not to be told: whoever needs it says what is wrong.
+            _ => return,
+        }
+        if !told {
+            tracing::warn!(%addr, "waiting for this machine's address to come up");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_that_does_not_fit_its_pool_is_refused() {
+        let request = |pool: &str, prefix| InitRequest {
+            address_pool: pool.into(),
+            subnet_prefix: prefix,
+            ..InitRequest::default()
+        };
+        assert_eq!(cluster_spec(&request("10.64.0.0/12", 22)).unwrap().subnet_prefix, 22);
+        for (pool, prefix) in [("10.0.0.0/8", 4), ("10.0.0.0/8", 30), ("10.0.0.0/8", 400), ("ten", 20)] {
+            assert!(cluster_spec(&request(pool, prefix)).is_err(), "{pool} {prefix}");
+        }
+    }
+}

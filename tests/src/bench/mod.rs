@@ -1,0 +1,65 @@
+//! This project and Docker Swarm, measured side by side on one lab of three nodes.
+//!
+//! Both run the same image with the same command, are asked over their own API, and are measured in
+//! the same run, one after the other: figures of different runs or machines say little.
+
+pub mod figure;
+pub mod http;
+pub mod measure;
+pub mod memory;
+pub mod net;
+pub mod ours;
+pub mod resolve;
+pub mod swarm;
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+use crate::Lab;
+
+/// How many nodes; the first is asked.
+pub const NODES: usize = 3;
+
+/// The image of all tasks, loaded on every node.
+pub const IMAGE: &str = "busybox:1";
+
+/// What all tasks run: nothing, and ending at once when told to.
+pub const COMMAND: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"];
+
+/// A running task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Host name of its node.
+    pub node: String,
+    /// The pid of its first process.
+    pub pid: i32,
+    /// Its address on the overlay network.
+    pub address: Ipv4Addr,
+    /// Since when its system calls it running: seconds since 1970.
+    pub running_since: f64,
+}
+
+/// One of the two systems, on a lab of its own, with the image loaded and one overlay network.
+pub trait System {
+    /// `ours` or `swarm`.
+    fn name(&self) -> &'static str;
+    /// Its lab.
+    fn lab(&self) -> &Lab;
+    /// Asks for a service on the overlay network, on any node or on one; returns once it is accepted.
+    fn deploy(&self, service: &str, replicas: usize, node: Option<&str>) -> Result<()>;
+    /// By which name others on the network know a service.
+    fn dns_name(&self, service: &str) -> String;
+    /// How many tasks of a service run, as the system itself says.
+    fn running(&self, service: &str) -> Result<usize>;
+    /// The running tasks of a service.
+    fn tasks(&self, service: &str) -> Result<Vec<Task>>;
+    /// Removes a service; returns once that is accepted.
+    fn remove(&self, service: &str) -> Result<()>;
+    /// How many containers are on all nodes.
+    fn containers(&self) -> Result<usize>;
+    /// Resident memory of each node's daemons, MiB.
+    fn daemons_mib(&self) -> Result<Vec<f64>>;
+    /// The pids of the processes that stand between daemon and container.
+    fn shims(&self) -> Result<Vec<i32>>;
+}

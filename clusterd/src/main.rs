@@ -14,6 +14,7 @@ mod places;
 
 use anyhow::Context;
 use clap::Parser;
+use std::io::IsTerminal;
 
 fn main() -> std::process::ExitCode {
     // Before anything else, and before there is a second thread: a container's own process.
@@ -44,9 +45,16 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
 
 fn init_logs(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
+    // The consensus tells every step of its own; whoever wants those asks for them.
+    let with_defaults = |filter: &str| EnvFilter::try_new(format!("openraft=warn,sled=warn,{filter}"));
+    let filter = with_defaults(&cli.log).unwrap_or_else(|error| {
         eprintln!("clusterd: --log {:?}: {error}; using info", cli.log);
         EnvFilter::new("info")
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }

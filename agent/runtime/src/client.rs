@@ -67,6 +67,8 @@ pub(crate) struct Inner {
 pub struct Started {
     /// Its first process.
     pub pid: i32,
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
 }
 
 /// How a container ended.
@@ -91,6 +93,8 @@ pub struct ContainerState {
     pub id: String,
     /// Its first process, while its shim lives.
     pub pid: Option<i32>,
+    /// When it was started, milliseconds since the epoch.
+    pub started_at_ms: Option<i64>,
     /// How it ended.
     pub exit: Option<ExitStatus>,
     /// As it was started with.
@@ -194,7 +198,10 @@ impl Runtime {
             let words = fs::read_to_string(&errors).unwrap_or_default();
             format!("{ended}, {}", words.trim())
         })
-        .map(|pid| Started { pid })
+        .and_then(|pid| {
+            let running: Option<Running> = folder.read(RUNNING)?;
+            Ok(Started { pid, at_ms: running.map_or(0, |r| r.started_at_ms) })
+        })
     }
 
     /// Every container that has a folder, running or not.
@@ -227,6 +234,7 @@ impl Runtime {
         let exit = folder.read::<Exit>(EXIT).ok().flatten();
         ContainerState {
             id,
+            started_at_ms: running.as_ref().map(|r| r.started_at_ms),
             pid: running.filter(|r| r.shim.is_there()).map(|r| r.init.pid),
             exit: exit.map(Into::into),
             labels: orders.map(|o| o.spec.labels).unwrap_or_default(),

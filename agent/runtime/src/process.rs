@@ -143,6 +143,10 @@ pub(crate) fn kill_cgroups(cgroups: &[PathBuf]) -> usize {
 pub(crate) fn remove_cgroups(cgroups: &[PathBuf]) -> Result<()> {
     for dir in cgroups {
         remove_cgroup(dir).context(|| format!("removing the cgroup {}", dir.display()))?;
+        if let Some(parent) = dir.parent().filter(|p| p.ends_with(crate::client::CGROUP_PARENT)) {
+            // The last one goes with it; while others are in it, it stays.
+            let _ = fs::remove_dir(parent);
+        }
     }
     Ok(())
 }

@@ -145,7 +145,9 @@ async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
         return Done::Input(Input::StartFailed(format!("can't write {}: {error}", begun.display())));
     }
     match tools.runtime.run(prepared.container, prepared.held).await {
-        Ok(started) => Done::Input(Input::Started { pid: started.pid.unsigned_abs() }),
+        Ok(started) => {
+            Done::Input(Input::Started { pid: started.pid.unsigned_abs(), since: Timestamp(started.at_ms) })
+        }
         Err(error) => Done::Input(Input::StartFailed(error.to_string())),
     }
 }
@@ -214,7 +216,7 @@ pub(crate) async fn adopt(tools: &Arc<Tools>, assigned: &Assigned, state: &runti
         tracing::error!(task = %assigned.task.id, "can't take over the network: {error:#}");
     }
     match state.pid.and_then(|pid| u32::try_from(pid).ok()) {
-        Some(pid) => Found::Running { pid },
+        Some(pid) => Found::Running { pid, since: Timestamp(state.started_at_ms.unwrap_or_default()) },
         None => Found::Lost,
     }
 }

@@ -21,6 +21,8 @@ pub enum Found {
     Running {
         /// Its process.
         pid: u32,
+        /// Since when.
+        since: Timestamp,
     },
     /// Its container ended while nobody looked.
     Exited(Exit),
@@ -52,6 +54,8 @@ pub enum Input {
     Started {
         /// Its process.
         pid: u32,
+        /// When it began.
+        since: Timestamp,
     },
     /// It could not be started: why.
     StartFailed(String),
@@ -121,7 +125,7 @@ impl Machine {
                 machine.report(&mut actions, now, TaskState::Preparing, "", None, None);
                 actions.push(Action::Prepare);
             }
-            Found::Running { pid } => machine.running(&mut actions, now, pid),
+            Found::Running { pid, since } => machine.running(&mut actions, now, pid, since),
             Found::Exited(exit) => machine.exited(&mut actions, now, &exit),
             Found::Lost => {
                 let why = "its container was gone when clusterd started; the machine was restarted";
@@ -166,7 +170,7 @@ impl Machine {
                 self.clean(&mut actions, now, TaskState::Rejected, &why, None);
             }
             (Phase::Waiting, Input::DelayOver) => self.start(&mut actions, now),
-            (Phase::Starting, Input::Started { pid }) => self.running(&mut actions, now, pid),
+            (Phase::Starting, Input::Started { pid, since }) => self.running(&mut actions, now, pid, since),
             (Phase::Starting, Input::StartFailed(why)) => {
                 self.clean(&mut actions, now, TaskState::Failed, &why, None);
             }
@@ -214,9 +218,10 @@ impl Machine {
         actions.push(Action::Start);
     }
 
-    fn running(&mut self, actions: &mut Vec<Action>, now: Timestamp, pid: u32) {
+    fn running(&mut self, actions: &mut Vec<Action>, now: Timestamp, pid: u32, since: Timestamp) {
         self.phase = Phase::Running;
-        self.report(actions, now, TaskState::Running, "", Some(pid), None);
+        // The same words again from a new daemon: to the managers nothing has changed.
+        self.report(actions, since, TaskState::Running, "", Some(pid), None);
         actions.push(Action::Watch);
         if self.stopping() {
             self.stop(actions, now);
@@ -281,7 +286,7 @@ mod tests {
     #[test]
     fn a_task_runs_and_ends() {
         let (mut machine, mut all) = new(TaskState::Running, Found::Nothing);
-        for input in [Input::Prepared, Input::Started { pid: 7 }, Input::Exited(exit(0)), Input::Cleaned(Ok(()))] {
+        for input in [Input::Prepared, Input::Started { pid: 7, since: NOW }, Input::Exited(exit(0)), Input::Cleaned(Ok(()))] {
             all.extend(machine.on(input, NOW));
         }
         use TaskState::{Complete, Preparing, Running, Starting};
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_its_code() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
         let _ = machine.on(Input::Exited(exit(3)), NOW);
         let end = machine.on(Input::Cleaned(Ok(())), NOW);
         let [Action::Report(status)] = end.as_slice() else { panic!("{end:?}") };
@@ -300,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_end_is_reported_only_after_the_cleaning() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
         assert_eq!(machine.on(Input::Exited(exit(0)), NOW), [Action::Clean(0)]);
         assert_eq!(states(&machine.on(Input::Cleaned(Ok(())), NOW)), [TaskState::Complete]);
     }
@@ -318,16 +323,16 @@ mod tests {
         let (mut starting, _) = new(TaskState::Running, Found::Nothing);
         let _ = starting.on(Input::Prepared, NOW);
         assert_eq!(starting.on(Input::Desired(TaskState::Shutdown), NOW), []);
-        assert!(starting.on(Input::Started { pid: 1 }, NOW).contains(&Action::Stop));
+        assert!(starting.on(Input::Started { pid: 1, since: NOW }, NOW).contains(&Action::Stop));
 
-        let (_, begun) = new(TaskState::Shutdown, Found::Running { pid: 1 });
+        let (_, begun) = new(TaskState::Shutdown, Found::Running { pid: 1, since: NOW });
         assert!(begun.contains(&Action::Stop), "found running, wanted stopped: {begun:?}");
         assert_eq!(new(TaskState::Shutdown, Found::Nothing).1, [Action::Clean(0)]);
     }
 
     #[test]
     fn a_stop_is_asked_for_once() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1 });
+        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
         assert_eq!(machine.on(Input::Desired(TaskState::Shutdown), NOW), [Action::Stop]);
         assert_eq!(machine.on(Input::Desired(TaskState::Remove), NOW), []);
     }
@@ -340,7 +345,7 @@ mod tests {
             all.extend(machine.on(Input::Cleaned(Err("busy".into())), NOW));
         }
         assert_eq!(states(&all), [TaskState::Failed]);
-        assert!(format!("{all:?}").contains("could not be removed: busy"));
+        assert!(format!("{all:?}").contains("not all of it could be removed: busy"));
         assert!(!machine.is_done());
         assert!(machine.on(Input::Cleaned(Ok(())), NOW).is_empty());
         assert!(machine.is_done());
@@ -354,7 +359,7 @@ mod tests {
             Just(Input::Prepared),
             Just(Input::Refused("no image".into())),
             Just(Input::DelayOver),
-            Just(Input::Started { pid: 5 }),
+            Just(Input::Started { pid: 5, since: NOW }),
             Just(Input::StartFailed("no such file".into())),
             any::<i32>().prop_map(|code| Input::Exited(exit(code))),
             Just(Input::Cleaned(Ok(()))),

@@ -114,6 +114,11 @@ grep -v '^#' examples/flask-redis.yml
 shown node1 clusterctl deploy -c examples/flask-redis.yml shop
 
 title "The page counts, on another host"
+# A container runs at once; Python needs a moment more until it listens. The connection tells, no visit is counted.
+for _ in $(seq 300); do
+    (exec 3<>"/dev/tcp/$node1/5000") 2>/dev/null && break
+    sleep 0.1
+done
 last=0
 for _ in 1 2 3; do
     bold "\$ curl http://$node1:5000/"

@@ -44,6 +44,8 @@ const STOP_GRACE_MS: u64 = 10_000;
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How often the folders of ended tasks are looked through.
 const SWEEP: Duration = Duration::from_secs(600);
+/// How long a manager is looked for to say goodbye to.
+const FAREWELL_BOUND: Duration = Duration::from_secs(6);
 /// Assignments on their way from the session.
 const QUEUE: usize = 16;
 
@@ -75,6 +77,7 @@ pub struct Agent {
     managers: watch::Receiver<Vec<String>>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
+    farewell: CancellationToken,
     core: JoinHandle<()>,
     session: JoinHandle<()>,
 }
@@ -116,7 +119,7 @@ impl Agent {
         let (managers_tx, managers) = watch::channel(known);
         let (assignments_tx, assignments) = mpsc::channel(QUEUE);
         let (commands, commands_rx) = mpsc::channel(1);
-        let stop = CancellationToken::new();
+        let (stop, farewell) = (CancellationToken::new(), CancellationToken::new());
         let session = Session {
             connect: config.connect,
             hello: config.hello,
@@ -125,6 +128,7 @@ impl Agent {
             assignments: assignments_tx,
             manager: manager_tx,
             managers: managers_tx,
+            farewell: farewell.clone(),
         };
         let core = Core { tools: tools.clone(), disk, desired, supervisor, dirty: false };
         Ok(Self {
@@ -136,6 +140,7 @@ impl Agent {
             session: tokio::spawn(session.run(stop.clone())),
             core: tokio::spawn(core.run(assignments, commands_rx, stop.clone())),
             stop,
+            farewell,
         })
     }
 
@@ -191,19 +196,24 @@ impl Agent {
         self.tools.overlay.shutdown().await;
     }
 
-    /// Removes every container, network and assignment: this node leaves its cluster. Says what could not
-    /// be removed.
-    pub async fn leave(self) -> Vec<String> {
+    /// Removes every container, network and assignment: this node leaves its cluster, and tells a manager so
+    /// if it can. Says what could not be removed.
+    pub async fn leave(mut self) -> Vec<String> {
         let (tx, rx) = oneshot::channel();
         let mut problems = Vec::new();
         if self.commands.send(Command::RemoveAll(tx)).await.is_ok() {
             problems.extend(rx.await.unwrap_or_else(|_| vec!["the agent ended before all was removed".into()]));
         }
+        self.farewell.cancel();
+        if tokio::time::timeout(FAREWELL_BOUND, &mut self.session).await.is_err() {
+            // It is down to the managers soon, and `node rm` removes it.
+            tracing::warn!("no manager could be told that this node has left");
+            self.stop.cancel();
+            let _ = self.session.await;
+        }
         self.stop.cancel();
-        for join in [self.session, self.core] {
-            if let Err(error) = join.await {
-                problems.push(error.to_string());
-            }
+        if let Err(error) = self.core.await {
+            problems.push(error.to_string());
         }
         if let Err(error) = self.tools.overlay.purge().await {
             problems.push(error.to_string());

@@ -9,7 +9,7 @@ use api::convert;
 use api::proto::agent_message::Message as ToManager;
 use api::proto::dispatch_client::DispatchClient;
 use api::proto::manager_message::Message as FromManager;
-use api::proto::{AgentMessage, Assignments, Heartbeat, Hello, SetTaskStatus, StatusBatch};
+use api::proto::{AgentMessage, Assignments, Goodbye, Heartbeat, Hello, SetTaskStatus, StatusBatch};
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ const BATCH: usize = 1_000;
 const GATHER: Duration = Duration::from_millis(5);
 /// How long opening a session may take.
 const OPEN_BOUND: Duration = Duration::from_secs(5);
+/// How long the manager is given to take a goodbye.
+const FAREWELL_BOUND: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Largest message taken from a manager, bytes: the assignments of a large network.
@@ -56,6 +58,8 @@ pub struct Session {
     pub manager: watch::Sender<Option<String>>,
     /// Managers known now, for whoever wants to know.
     pub managers: watch::Sender<Vec<String>>,
+    /// The node leaves: what is left to tell is told, then goodbye, and that is all.
+    pub farewell: CancellationToken,
 }
 
 enum End {
@@ -88,6 +92,9 @@ impl Session {
             };
             let had_session = self.manager.borrow().is_some();
             self.manager.send_replace(None);
+            if had_session && self.farewell.is_cancelled() {
+                return;
+            }
             if had_session && began.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
@@ -169,24 +176,40 @@ impl Session {
                 () = self.book.changed(), if heartbeat.is_some() => {
                     tokio::time::sleep(GATHER).await;
                     sequence += 1;
-                    let statuses = self.book.take(sequence, BATCH);
-                    if statuses.is_empty() {
-                        continue;
-                    }
-                    let statuses = statuses
-                        .into_iter()
-                        .map(|(task, status)| SetTaskStatus {
-                            id: convert::id_bytes(task.0),
-                            status: Some((&status).into()),
-                        })
-                        .collect();
-                    let batch = AgentMessage { message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })) };
-                    if tx.send(batch).await.is_err() {
+                    if let Some(batch) = self.statuses(sequence)
+                        && tx.send(batch).await.is_err()
+                    {
                         return End::Lost("the connection is closed".into());
                     }
                 }
+                () = self.farewell.cancelled(), if heartbeat.is_some() => {
+                    let goodbye = AgentMessage { message: Some(ToManager::Goodbye(Goodbye {})) };
+                    for last in self.statuses(sequence + 1).into_iter().chain([goodbye]) {
+                        if tx.send(last).await.is_err() {
+                            break;
+                        }
+                    }
+                    // The manager ends the session once it has done its part.
+                    let over = async { while let Ok(Some(_)) = stream.message().await {} };
+                    let _ = timeout(FAREWELL_BOUND, over).await;
+                    return End::Lost("this node has left the cluster".into());
+                }
             }
         }
+    }
+
+    /// What is to be told, if anything.
+    fn statuses(&self, sequence: u64) -> Option<AgentMessage> {
+        let statuses: Vec<_> = self
+            .book
+            .take(sequence, BATCH)
+            .into_iter()
+            .map(|(task, status)| SetTaskStatus { id: convert::id_bytes(task.0), status: Some((&status).into()) })
+            .collect();
+        if statuses.is_empty() {
+            return None;
+        }
+        Some(AgentMessage { message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })) })
     }
 
     fn note_managers(&self, managers: Vec<String>) {

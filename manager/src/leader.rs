@@ -87,8 +87,9 @@ fn matters(event: &Event) -> bool {
                 && on_its_way(old.status.state)
                 && on_its_way(new.status.state))
         }
-        Event::Template(..) => false,
-        _ => true,
+        // Nobody waits for a network, and it goes with what was on it.
+        Event::Template(..) | Event::Network(..) | Event::Stack(..) => false,
+        Event::Cluster(..) | Event::Node(..) | Event::Service(..) | Event::Task(..) => true,
     }
 }
 
@@ -107,9 +108,12 @@ async fn pass(handle: &Handle) -> Pass {
         }
     };
     let mut transactions = decision.transactions;
-    if !swept.is_empty() {
-        transactions.push(Transaction { at, ops: swept });
-    }
+    // Each by itself: one that has to wait holds up no other.
+    transactions.extend(
+        swept
+            .into_iter()
+            .map(|op| Transaction { at, ops: vec![op] }),
+    );
     let mut again = false;
     for transaction in transactions {
         let count = transaction.ops.len();

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -28,6 +29,8 @@ use tonic::service::Routes;
 
 /// Largest message between managers, and from the CLI, bytes.
 pub const MESSAGE_MAX: usize = 16 << 20;
+/// How long another manager may take to take the lead over.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// Entries of the log between two snapshots.
 const SNAPSHOT_EVERY: u64 = 5_000;
 
@@ -165,6 +168,7 @@ impl Manager {
             dialer: dialer.clone(),
             me: identity.node,
             addr: addr.clone(),
+            turn: Arc::default(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -250,6 +254,31 @@ impl Manager {
     /// When there is no quorum, or it is the last one.
     pub async fn leave(&self, node: NodeId, bound: Duration) -> Result<(), Status> {
         leave_raft(&self.upstream(), node, bound).await
+    }
+
+    /// Before the listeners close: hands the lead over, if it has it and somebody can take it, and ends
+    /// sessions and logs, so that connections can drain. [`Manager::shutdown`] has to follow.
+    pub async fn retire(&self) {
+        let mut leadership = self.handle.leadership();
+        let next = self
+            .handle
+            .managers()
+            .into_iter()
+            .filter(|manager| {
+                manager.voter && manager.reachable && manager.peer.node_id != self.identity.node
+            })
+            .min_by_key(|manager| manager.lag);
+        let leads = leadership.borrow().own;
+        if let Some(next) = next.filter(|_| leads) {
+            match self.handle.transfer_leadership(next.peer.node_id).await {
+                Ok(()) => {
+                    // Not taken in time: the others elect one when this one is gone.
+                    let _ = timeout(HAND_OVER, leadership.wait_for(|now| !now.own)).await;
+                }
+                Err(error) => tracing::debug!("the lead could not be handed over: {error}"),
+            }
+        }
+        self.stop.cancel();
     }
 
     /// Who it is.

@@ -66,6 +66,12 @@ impl Run<'_> {
             }
             Op::UpdateCluster { mut cluster, at_revision } => {
                 let old = self.state.cluster.clone().ok_or_else(|| missing("cluster", cluster.id))?;
+                if cluster.id != old.id {
+                    return refuse(
+                        ErrorKind::Invalid,
+                        format!("this is cluster {}, not {}", old.id, cluster.id),
+                    );
+                }
                 same_revision("the cluster's settings", old.meta.revision, at_revision)?;
                 cluster.meta = self.touched(old.meta);
                 self.set_cluster(*cluster);
@@ -260,6 +266,24 @@ impl Run<'_> {
                 ),
             );
         }
+        // Tasks of an older version of their service, which may still be given a node.
+        let wants = |t: &&Arc<Task>| {
+            let template = self.state.template(t);
+            t.node.is_none()
+                && !t.status.state.is_ended()
+                && t.desired <= TaskState::Running
+                && template.is_some_and(|v| v.networks.iter().any(|n| n.network == id))
+        };
+        let waiting = self.state.tasks.values().filter(wants).count();
+        if waiting > 0 {
+            return refuse(
+                ErrorKind::InUse,
+                format!(
+                    "network {} is wanted by {waiting} task(s) that wait for a node; try again in a moment",
+                    network.spec.name
+                ),
+            );
+        }
         let event = self.state.set_network(id, None);
         self.events.push(event);
         Ok(())
@@ -315,7 +339,8 @@ impl Run<'_> {
         let event = self.state.set_service(id, None);
         self.events.push(event);
         for task in tasks {
-            self.set_task(Task { desired: TaskState::Remove, ..(*task).clone() });
+            let desired = task.desired.max(TaskState::Remove);
+            self.set_task(Task { desired, ..(*task).clone() });
         }
         self.drop_template(id, service.template_revision);
         Ok(())

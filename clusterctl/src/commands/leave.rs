@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::output;
+use crate::progress::Progress;
 use anyhow::{Result, bail};
 use api::proto::LeaveRequest;
 
@@ -16,7 +17,10 @@ pub struct Args {
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
+    let mut progress = Progress::start();
+    progress.say("stopping this machine's containers");
     let left = client.daemon().leave(LeaveRequest { force: args.force }).await?.into_inner();
+    progress.finish();
     if left.problems.is_empty() {
         return output::line("This machine has left its cluster.");
     }

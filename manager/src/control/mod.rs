@@ -30,6 +30,8 @@ use api::state::{ErrorKind, Op, State, Transaction};
 use futures_util::Stream;
 use raft_store::{Handle, ProposeError};
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
@@ -47,6 +49,8 @@ pub(crate) struct Control {
     pub me: NodeId,
     /// This manager, `host:port`.
     pub addr: String,
+    /// One change at a time: two that were built from the same state would want the same address.
+    pub turn: Arc<Mutex<()>>,
     /// Owns what goes on after a call was answered: logs.
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -73,11 +77,16 @@ impl Control {
         &self,
         mut build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
     ) -> Result<T, Status> {
+        self.handle
+            .linearizable()
+            .await
+            .map_err(|e| propose_status(e, false))?;
+        let _turn = self.turn.lock().await;
         let mut attempt = 0;
         loop {
             attempt += 1;
             let at = now();
-            let Change { ops, answer } = self.read(|state| build(state, at)).await??;
+            let Change { ops, answer } = self.handle.read(|state| build(state, at))?;
             if ops.is_empty() {
                 return Ok(answer);
             }

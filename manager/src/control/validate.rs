@@ -8,8 +8,12 @@ use std::collections::BTreeSet;
 
 /// Most replicas of a service.
 pub const REPLICAS_MAX: u32 = 100_000;
-/// Longest name of anything, as a DNS label.
-const NAME_MAX: usize = 63;
+/// Longest name of a service, as a DNS label.
+const LABEL_MAX: usize = 63;
+/// Longest alias: labels with dots between them.
+const ALIAS_MAX: usize = 253;
+/// Longest name of a network or a volume.
+const OBJECT_MAX: usize = 128;
 /// Longest text of a key, a value or a path.
 const TEXT_MAX: usize = 64 * 1024;
 /// Most entries of a list: env, ports, mounts, labels.
@@ -18,22 +22,48 @@ const LIST_MAX: usize = 4_096;
 /// Broken rules, each naming its object.
 pub type Problems = Vec<String>;
 
-fn is_name(text: &str) -> bool {
-    let ends = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= NAME_MAX
-        && ends(text.bytes().next())
-        && ends(text.bytes().last())
+/// Letters, digits and some others, a letter or digit first.
+fn is_object(text: &str, most: usize) -> bool {
+    text.len() <= most
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|c| c.is_ascii_alphanumeric())
         && text
             .bytes()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
 }
 
-/// A name of a service, network, volume, stack or alias.
-pub fn name(what: &str, text: &str, problems: &mut Problems) {
-    if !is_name(text) {
-        let shown: String = text.chars().take(80).collect();
+/// One part of a DNS name.
+fn is_label(text: &str) -> bool {
+    is_object(text, LABEL_MAX)
+        && !text.contains('.')
+        && text
+            .bytes()
+            .last()
+            .is_some_and(|c| c.is_ascii_alphanumeric())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// A name that DNS answers, or that is a part of such a name: a service's, a stack's.
+fn label(what: &str, text: &str, problems: &mut Problems) {
+    if !is_label(text) {
         problems.push(format!(
-            "{what} {shown:?}: a name has 1 to {NAME_MAX} of a-z A-Z 0-9 _ . - and begins and ends with a letter or digit"
+            "{what} {:?}: a name has 1 to {LABEL_MAX} of a-z A-Z 0-9 _ - and begins and ends with a letter or digit",
+            shown(text)
+        ));
+    }
+}
+
+/// A name of a network or a volume.
+fn object(what: &str, text: &str, problems: &mut Problems) {
+    if !is_object(text, OBJECT_MAX) {
+        problems.push(format!(
+            "{what} {:?}: a name has 1 to {OBJECT_MAX} of a-z A-Z 0-9 _ . - and begins with a letter or digit",
+            shown(text)
         ));
     }
 }
@@ -63,7 +93,7 @@ fn bounded(what: &str, list: &str, len: usize, problems: &mut Problems) {
 
 /// A network.
 pub fn network(spec: &NetworkSpec, problems: &mut Problems) {
-    name("network", &spec.name, problems);
+    object("network", &spec.name, problems);
     let what = format!("network {}", spec.name);
     labels(&what, &spec.labels, problems);
     if let Some(subnet) = spec.subnet {
@@ -91,7 +121,7 @@ pub fn network(spec: &NetworkSpec, problems: &mut Problems) {
 
 /// A service. Whether its networks are there is not looked at.
 pub fn service(spec: &ServiceSpec, problems: &mut Problems) {
-    name("service", &spec.name, problems);
+    label("service", &spec.name, problems);
     let what = format!("service {}", spec.name);
     labels(&what, &spec.labels, problems);
     let ServiceMode::Replicated { replicas } = spec.mode;
@@ -144,7 +174,9 @@ fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
 fn aliases(what: &str, aliases: &[String], problems: &mut Problems) {
     bounded(what, "aliases", aliases.len(), problems);
     for alias in aliases {
-        name(&format!("{what}: alias"), alias, problems);
+        if alias.len() > ALIAS_MAX || !alias.split('.').all(is_label) {
+            problems.push(format!("{what}: alias {:?} is no DNS name", shown(alias)));
+        }
     }
 }
 
@@ -194,7 +226,7 @@ fn container(what: &str, spec: &ContainerSpec, problems: &mut Problems) {
             problems.push(format!("{what}: two mounts have the target {target}"));
         }
         match &mount.source {
-            MountSource::Volume(volume) => name(&format!("{what}: volume"), volume, problems),
+            MountSource::Volume(volume) => object(&format!("{what}: volume"), volume, problems),
             MountSource::Bind(path) if !is_path(path) => {
                 problems.push(format!("{what}: bind source {path:?} is no absolute path"));
             }
@@ -212,7 +244,7 @@ fn is_path(text: &str) -> bool {
 
 /// A stack: its parts, and that they fit together.
 pub fn stack(spec: &StackSpec, problems: &mut Problems) {
-    name("stack", &spec.name, problems);
+    label("stack", &spec.name, problems);
     let owner = Some(spec.name.as_str());
     for (key, part) in &spec.networks {
         network(part, problems);
@@ -224,7 +256,7 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
         }
     }
     for external in &spec.external_networks {
-        name("network", external, problems);
+        object("network", external, problems);
         if spec.networks.contains_key(external) {
             problems.push(format!(
                 "network {external}: it can't be the stack's own and external"
@@ -232,7 +264,7 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
         }
     }
     for (volume, volume_labels) in &spec.volumes {
-        name("volume", volume, problems);
+        object("volume", volume, problems);
         labels(&format!("volume {volume}"), volume_labels, problems);
     }
     for (key, part) in &spec.services {

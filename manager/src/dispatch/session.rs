@@ -6,6 +6,7 @@ use api::convert;
 use api::model::{NodeDescription, NodeId, TaskId, TaskStatus};
 use api::proto::agent_message::Message as FromAgent;
 use api::proto::{AgentMessage, ManagerMessage, StatusBatch};
+use api::state::{Op, Transaction};
 use raft_store::Handle;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -111,6 +112,7 @@ pub async fn open(
     let reader = Reader {
         node,
         number,
+        handle: handle.clone(),
         hub,
         out,
         over,
@@ -123,6 +125,7 @@ pub async fn open(
 struct Reader {
     node: NodeId,
     number: u64,
+    handle: Handle,
     hub: Arc<HubHandle>,
     out: mpsc::Sender<Result<ManagerMessage, Status>>,
     over: CancellationToken,
@@ -140,9 +143,15 @@ impl Reader {
             };
             let Ok(Some(message)) = message else { break };
             self.heard.now();
-            if let Some(FromAgent::Statuses(batch)) = message.message
-                && !self.statuses(batch).await
-            {
+            let goes_on = match message.message {
+                Some(FromAgent::Statuses(batch)) => self.statuses(batch).await,
+                Some(FromAgent::Goodbye(_)) => {
+                    self.goodbye().await;
+                    false
+                }
+                _ => true,
+            };
+            if !goes_on {
                 break;
             }
         }
@@ -155,6 +164,23 @@ impl Reader {
                 number: self.number,
             })
             .await;
+    }
+
+    /// The node has left: so does its record.
+    async fn goodbye(&self) {
+        tracing::info!(node = %self.node, "a node leaves the cluster");
+        let ops = vec![Op::RemoveNode(self.node)];
+        if let Err(error) = self
+            .handle
+            .propose(Transaction {
+                at: crate::now(),
+                ops,
+            })
+            .await
+        {
+            // It is down soon, and `node rm` removes it.
+            tracing::warn!(node = %self.node, %error, "a node that left could not be removed");
+        }
     }
 
     async fn statuses(&self, batch: StatusBatch) -> bool {

@@ -265,6 +265,8 @@ fn outgoing(parts: &Parts, body: Body, leader: bool) -> Request<Body> {
     }
     let headers = request.headers_mut();
     headers.remove(http::header::HOST);
+    // Nobody speaks for others but the proxy itself.
+    headers.remove(CALLER_HEADER);
     if let Some(origin) = parts.extensions.get::<Origin>()
         && let Ok(value) = HeaderValue::try_from(origin.to_string())
     {

@@ -1,6 +1,8 @@
 //! Managers and workers in one process, over real TLS on loopback.
 #![allow(dead_code)]
 
+pub mod agent;
+
 use api::convert;
 use api::model::{ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
 use api::proto::ca_client::CaClient;
@@ -37,17 +39,27 @@ pub const BOUND: Duration = Duration::from_secs(60);
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 pub fn description(hostname: &str) -> NodeDescription {
-    NodeDescription { hostname: hostname.into(), os: "linux".into(), ..NodeDescription::default() }
+    NodeDescription {
+        hostname: hostname.into(),
+        os: "linux".into(),
+        ..NodeDescription::default()
+    }
 }
 
 /// Waits until `look` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + BOUND;
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {BOUND:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within {BOUND:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -67,7 +79,11 @@ impl Connected for Cut {
 }
 
 impl AsyncRead for Cut {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.dead.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -76,7 +92,11 @@ impl AsyncRead for Cut {
 }
 
 impl AsyncWrite for Cut {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.dead.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -128,7 +148,11 @@ impl Door {
                 () = serving.cancelled() => {}
             }
         });
-        Self { port, stop, served: Some(served) }
+        Self {
+            port,
+            stop,
+            served: Some(served),
+        }
     }
 
     pub async fn close(&mut self) {
@@ -162,7 +186,13 @@ async fn listen() -> (TcpListener, String) {
     (listener, addr)
 }
 
-fn config(dir: &TempDir, identity: Identity, addr: &str, ca_pem: &str, dialer: &Dialer) -> ManagerConfig {
+fn config(
+    dir: &TempDir,
+    identity: Identity,
+    addr: &str,
+    ca_pem: &str,
+    dialer: &Dialer,
+) -> ManagerConfig {
     ManagerConfig {
         dir: dir.path().join("raft"),
         identity,
@@ -178,16 +208,32 @@ impl Boss {
     pub async fn found(spec: ClusterSpec) -> (Self, Founding) {
         let (listener, addr) = listen().await;
         let port = listener.local_addr().unwrap().port();
-        let founding = Founding::new(spec, description("node1"), HOST, port, manager::now()).unwrap();
+        let founding =
+            Founding::new(spec, description("node1"), HOST, port, manager::now()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let tls = Tls::new(&founding.material).unwrap();
         let dialer = Dialer::new(tls.clone());
         let ca_pem = founding.material.ca_pem.clone();
-        let manager =
-            Manager::init(config(&dir, founding.identity, &addr, &ca_pem, &dialer), &founding).await.unwrap();
+        let manager = Manager::init(
+            config(&dir, founding.identity, &addr, &ca_pem, &dialer),
+            &founding,
+        )
+        .await
+        .unwrap();
         let door = Door::open(listener, tls, manager.routes(Routes::default()));
         let id = founding.identity.node;
-        (Self { manager: Some(manager), id, addr, dialer, door, ca_pem, _dir: dir }, founding)
+        (
+            Self {
+                manager: Some(manager),
+                id,
+                addr,
+                dialer,
+                door,
+                ca_pem,
+                _dir: dir,
+            },
+            founding,
+        )
     }
 
     /// A further manager.
@@ -200,12 +246,21 @@ impl Boss {
         let dir = tempfile::tempdir().unwrap();
         let tls = Tls::new(&material).unwrap();
         let dialer = Dialer::new(tls.clone());
-        let manager =
-            Manager::start(config(&dir, identity, &addr, &material.ca_pem, &dialer)).await.unwrap();
+        let manager = Manager::start(config(&dir, identity, &addr, &material.ca_pem, &dialer))
+            .await
+            .unwrap();
         let door = Door::open(listener, tls, manager.routes(Routes::default()));
         manager.join(&issued.managers, BOUND).await.unwrap();
         let (id, ca_pem) = (identity.node, material.ca_pem);
-        Self { manager: Some(manager), id, addr, dialer, door, ca_pem, _dir: dir }
+        Self {
+            manager: Some(manager),
+            id,
+            addr,
+            dialer,
+            door,
+            ca_pem,
+            _dir: dir,
+        }
     }
 
     /// An operator at this manager, who calls it and nobody else.
@@ -214,7 +269,9 @@ impl Boss {
     }
 
     pub fn leads(&self) -> bool {
-        self.manager.as_ref().is_some_and(|manager| manager.handle().leadership().borrow().own)
+        self.manager
+            .as_ref()
+            .is_some_and(|manager| manager.handle().leadership().borrow().own)
     }
 
     /// It is gone, without a word to anybody.
@@ -227,9 +284,18 @@ impl Boss {
 }
 
 /// Gets a certificate as a joiner does.
-pub async fn enrol(at: &str, token: &JoinToken, hostname: &str, port: u16) -> Result<(Issued, Material), Status> {
+pub async fn enrol(
+    at: &str,
+    token: &JoinToken,
+    hostname: &str,
+    port: u16,
+) -> Result<(Issued, Material), Status> {
     let stranger = unidentified(at, Arc::new(tls::stranger_config().unwrap()));
-    let root = CaClient::new(stranger).get_root(GetRootRequest {}).await?.into_inner().cert_pem;
+    let root = CaClient::new(stranger)
+        .get_root(GetRootRequest {})
+        .await?
+        .into_inner()
+        .cert_pem;
     let digest = api::model::ca_digest(&tls::first_certificate(&root).unwrap());
     assert_eq!(digest, token.ca_digest);
     let key = KeyRequest::generate().unwrap();
@@ -242,7 +308,11 @@ pub async fn enrol(at: &str, token: &JoinToken, hostname: &str, port: u16) -> Re
         port: port.into(),
     };
     let issued = CaClient::new(joiner).issue(request).await?.into_inner();
-    let material = Material { ca_pem: root, cert_pem: issued.cert_pem.clone(), key_pem: key.key_pem };
+    let material = Material {
+        ca_pem: root,
+        cert_pem: issued.cert_pem.clone(),
+        key_pem: key.key_pem,
+    };
     Ok((issued, material))
 }
 
@@ -279,14 +349,28 @@ impl Hand {
         let port = listener.local_addr().unwrap().port();
         let (issued, material) = enrol(at, token, hostname, port).await.unwrap();
         let identity = Identity::from_pem(&material.cert_pem).unwrap();
-        assert_eq!((identity.role, issued.role.as_str()), (Role::Worker, "worker"));
+        assert_eq!(
+            (identity.role, issued.role.as_str()),
+            (Role::Worker, "worker")
+        );
         assert_eq!(convert::node_id(&issued.node_id).unwrap(), identity.node);
         let tls = Tls::new(&material).unwrap();
         let door = serve.map(|routes| {
-            Door::open(listener, tls.clone(), guard(routes, Arc::new(WorkerPolicy(identity))))
+            Door::open(
+                listener,
+                tls.clone(),
+                guard(routes, Arc::new(WorkerPolicy(identity))),
+            )
         });
         let dialer = Dialer::new(tls);
-        Self { identity, id: identity.node, hostname: hostname.into(), port, dialer, door }
+        Self {
+            identity,
+            id: identity.node,
+            hostname: hostname.into(),
+            port,
+            dialer,
+            door,
+        }
     }
 
     /// Somebody at this worker, who calls that manager.

@@ -1,11 +1,9 @@
-//! The state's invariants, each under random transactions.
-//!
-//! A few ids of each kind are enough for every collision. A revision of [`CURRENT`] stands for the one that
-//! the object has when its transaction begins, so that most updates are up to date and some are not.
+//! The state's invariants, each under random transactions ([`random`]), and its rules by hand.
 
 mod forward_only;
 mod indexes;
 mod one_holder;
+mod random;
 mod references;
 mod rules;
 mod templates;
@@ -13,13 +11,11 @@ mod whole_or_nothing;
 
 use super::*;
 use crate::model::*;
-use proptest::collection::{btree_map, vec};
-use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
+use random::history;
 use std::net::Ipv4Addr;
 
-/// To be replaced by the revision that is current.
+/// Stands for the revision that the object has when its transaction begins.
 const CURRENT: u64 = u64::MAX;
 
 /// Everything that [`State`] holds, for comparing.
@@ -34,22 +30,10 @@ type Contents = (
     Indexes,
 );
 
-/// All but the revision.
+/// All but the revision, to be shown when it differs.
 fn contents(state: &State) -> Contents {
     let s = state.clone();
     (s.cluster, s.nodes, s.networks, s.services, s.stacks, s.tasks, s.templates, s.indexes)
-}
-
-fn id() -> impl Strategy<Value = u128> {
-    1u128..=3
-}
-
-fn task_id() -> impl Strategy<Value = TaskId> {
-    (1u128..=6).prop_map(TaskId)
-}
-
-fn revision() -> impl Strategy<Value = u64> {
-    prop_oneof![9 => Just(CURRENT), 1 => 0u64..10]
 }
 
 pub(super) fn node(id: u128) -> Node {
@@ -104,65 +88,6 @@ pub(super) fn task(id: u128, service: u128, template_revision: u64) -> Task {
     }
 }
 
-fn name() -> impl Strategy<Value = String> {
-    select(vec!["a", "b", "c"]).prop_map(String::from)
-}
-
-/// Mostly of networks that are there.
-fn addr() -> impl Strategy<Value = Ipv4Addr> {
-    (1u8..=3, 2u8..=4).prop_map(|(net, host)| [10, 0, net, host].into())
-}
-
-fn vips() -> impl Strategy<Value = BTreeMap<NetworkId, Ipv4Addr>> {
-    btree_map(id().prop_map(NetworkId), addr(), 0..2)
-}
-
-fn address() -> impl Strategy<Value = TaskAddress> {
-    (id(), addr()).prop_map(|(id, addr)| TaskAddress { network: NetworkId(id), addr })
-}
-
-fn port() -> impl Strategy<Value = PublishedPort> {
-    (select(vec![Protocol::Tcp, Protocol::Udp]), 80u16..=81).prop_map(|(protocol, published)| PublishedPort {
-        protocol,
-        published,
-        target: 80,
-    })
-}
-
-fn service_spec() -> impl Strategy<Value = ServiceSpec> {
-    let networks = prop_oneof![Just(vec![]), vec(id(), 1..3)];
-    (name(), select(vec!["x", "y"]), networks, vec(port(), 0..2))
-        .prop_map(|(name, image, networks, ports)| ServiceSpec { ports, ..spec(&name, image, &networks) })
-}
-
-fn task_state() -> impl Strategy<Value = TaskState> {
-    select(TaskState::ALL.to_vec())
-}
-
-fn task_status() -> impl Strategy<Value = TaskStatus> {
-    (task_state(), select(vec!["", "why"])).prop_map(|(state, message)| TaskStatus {
-        state,
-        message: message.into(),
-        ..TaskStatus::default()
-    })
-}
-
-fn new_task() -> impl Strategy<Value = Task> {
-    let held = (vec(address(), 0..2), vec(port(), 0..2));
-    (task_id(), id(), revision(), option::weighted(0.7, id()), held, select(vec![0usize, 2, 2, 10])).prop_map(
-        |(id, service, revision, node, (addresses, ports), state)| {
-            let bare = node.is_none();
-            Task {
-                node: node.map(NodeId),
-                addresses: if bare { Vec::new() } else { addresses },
-                ports: if bare { Vec::new() } else { ports },
-                status: TaskStatus { state: TaskState::ALL[state], ..TaskStatus::default() },
-                ..task(id.0, service, revision)
-            }
-        },
-    )
-}
-
 fn cluster(id: u128) -> Cluster {
     Cluster {
         id: ClusterId(id),
@@ -171,49 +96,6 @@ fn cluster(id: u128) -> Cluster {
         ca: ClusterCa { cert_pem: String::new(), key_pem: String::new() },
         tokens: JoinSecrets { worker: String::new(), manager: String::new() },
     }
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let state = select(vec![NodeState::Ready, NodeState::Down]);
-    prop_oneof![
-        1 => id().prop_map(|id| Op::CreateCluster(Box::new(cluster(id)))),
-        1 => (id(), revision())
-            .prop_map(|(id, at_revision)| Op::UpdateCluster { cluster: Box::new(cluster(id)), at_revision }),
-        3 => id().prop_map(|id| Op::CreateNode(Box::new(node(id)))),
-        1 => (id(), revision())
-            .prop_map(|(id, at_revision)| Op::UpdateNode { id: NodeId(id), spec: NodeSpec::default(), at_revision }),
-        1 => (id(), state).prop_map(|(id, state)| Op::SetNodeStatus {
-            id: NodeId(id),
-            status: NodeStatus { state, ..NodeStatus::default() },
-            description: None,
-            addr: None,
-        }),
-        1 => id().prop_map(|id| Op::RemoveNode(NodeId(id))),
-        3 => (id(), name(), 0u32..=3, 1u8..=3)
-            .prop_map(|(id, name, vni, net)| Op::CreateNetwork(Box::new(network(id, &name, vni, net)))),
-        1 => id().prop_map(|id| Op::RemoveNetwork(NetworkId(id))),
-        3 => (id(), service_spec(), vips())
-            .prop_map(|(id, spec, vips)| Op::CreateService(Box::new(service(id, spec, vips)))),
-        3 => (id(), service_spec(), vips(), revision()).prop_map(|(id, spec, vips, at_revision)| {
-            Op::UpdateService { id: ServiceId(id), spec: Box::new(spec), vips, at_revision }
-        }),
-        1 => id().prop_map(|id| Op::RemoveService(ServiceId(id))),
-        1 => name().prop_map(|name| Op::PutStack(Stack { name, ..Stack::default() })),
-        1 => name().prop_map(Op::RemoveStack),
-        6 => new_task().prop_map(|task| Op::CreateTask(Box::new(task))),
-        4 => (task_id(), id(), vec(address(), 0..2), vec(port(), 0..2)).prop_map(|(id, node, addresses, ports)| {
-            Op::AssignTask { id, node: NodeId(node), addresses, ports }
-        }),
-        2 => (task_id(), task_state()).prop_map(|(id, desired)| Op::SetTaskDesired { id, desired }),
-        4 => (task_id(), task_status()).prop_map(|(id, status)| Op::SetTaskStatus { id, status }),
-        2 => task_id().prop_map(Op::RemoveTask),
-    ]
-}
-
-/// A history: short transactions, most of which are taken.
-fn history() -> impl Strategy<Value = Vec<Vec<Op>>> {
-    let ops = prop_oneof![3 => vec(op(), 1..2), 1 => vec(op(), 2..6)];
-    vec(ops, 1..60)
 }
 
 /// Puts the current revisions in. The transaction will be applied at `revision`.
@@ -246,15 +128,14 @@ fn resolve(state: &State, revision: u64, mut ops: Vec<Op>) -> Transaction {
 
 /// Plays a history; after each transaction `check` sees the state before, the state now, and the outcome.
 fn play(
-    history: Vec<Vec<Op>>,
+    history: Vec<Vec<u128>>,
     mut check: impl FnMut(&State, &State, &Result<Vec<Event>, ApplyError>),
 ) -> State {
     let mut state = State::new();
-    for ops in history {
-        let revision = state.revision() + 1;
-        let transaction = resolve(&state, revision, ops);
+    for seeds in history {
+        let transaction = random::transaction(&state, &seeds);
         let before = state.clone();
-        let outcome = state.apply(revision, transaction);
+        let outcome = state.apply(before.revision() + 1, transaction);
         check(&before, &state, &outcome);
     }
     state
@@ -262,9 +143,13 @@ fn play(
 
 /// The state after these transactions, all of which have to be taken.
 pub(super) fn state(transactions: Vec<Vec<Op>>) -> State {
-    play(transactions, |_, _, outcome| {
-        if let Err(error) = outcome {
+    let mut state = State::new();
+    for ops in transactions {
+        let revision = state.revision() + 1;
+        let transaction = resolve(&state, revision, ops);
+        if let Err(error) = state.apply(revision, transaction) {
             panic!("refused: {error}");
         }
-    })
+    }
+    state
 }

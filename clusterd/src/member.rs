@@ -339,11 +339,13 @@ impl Member {
     /// Stops it; containers and networks stay.
     pub async fn shutdown(self) {
         self.control.set(None);
+        if let Some(manager) = &self.manager {
+            // Another leads from now on, and sessions end, so that nobody waits for this one.
+            manager.retire().await;
+        }
         self.stop.cancel();
         self.agent.shutdown().await;
-        if tokio::time::timeout(DRAIN_BOUND, self.server).await.is_err() {
-            tracing::debug!("some connections were cut off");
-        }
+        end_server(self.server).await;
         if let Some(manager) = self.manager {
             manager.shutdown().await;
         }
@@ -354,14 +356,22 @@ impl Member {
         self.control.set(None);
         let mut problems = self.agent.leave().await;
         self.stop.cancel();
-        if tokio::time::timeout(DRAIN_BOUND, self.server).await.is_err() {
-            tracing::debug!("some connections were cut off");
-        }
+        end_server(self.server).await;
         if let Some(manager) = self.manager {
             manager.shutdown().await;
         }
         problems.dedup();
         problems
+    }
+}
+
+/// Waits for the door to close; what takes too long is cut off, and nothing of it is left.
+async fn end_server(mut server: JoinHandle<()>) {
+    if tokio::time::timeout(DRAIN_BOUND, &mut server).await.is_err() {
+        tracing::debug!("some connections are cut off");
+        server.abort();
+        // Aborted, or ended by itself.
+        let _ = server.await;
     }
 }
 

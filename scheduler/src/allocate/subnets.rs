@@ -63,24 +63,22 @@ fn first_free(state: &State, name: &str, settings: &ClusterSpec, used_routes: &[
         ))
     };
     let step = 1u64 << (32 - u32::from(settings.subnet_prefix.min(32)));
-    let end = u64::from(u32::from(settings.address_pool.broadcast())) + 1;
-    let mut at = u64::from(u32::from(settings.address_pool.network()));
-    while at + step <= end {
-        let base = u32::try_from(at).map_err(|_| full())?;
-        let candidate = Ipv4Net::new(base.into(), settings.subnet_prefix).map_err(|_| full())?;
-        let in_the_way = state
-            .networks()
-            .values()
-            .map(|n| n.subnet)
-            .chain(used_routes.iter().copied())
-            .filter(|other| overlaps(other, &candidate))
-            .map(|other| u64::from(u32::from(other.broadcast())) + 1)
-            .max();
-        match in_the_way {
-            None => return Ok(candidate),
-            // Behind it, in whole steps.
-            Some(after) => at = after.div_ceil(step).max(at / step + 1) * step,
+    let span = |net: &Ipv4Net| (u64::from(u32::from(net.network())), u64::from(u32::from(net.broadcast())) + 1);
+    let (begin, end) = span(&settings.address_pool);
+    let mut taken: Vec<(u64, u64)> =
+        state.networks().values().map(|n| span(&n.subnet)).chain(used_routes.iter().map(span)).collect();
+    taken.sort_unstable();
+    // The first gap that is wide enough, in whole steps.
+    let mut at = begin;
+    for (from, to) in taken {
+        if at + step <= from {
+            break;
         }
+        at = at.max(to.div_ceil(step) * step);
     }
-    Err(full())
+    if at + step > end {
+        return Err(full());
+    }
+    let base = u32::try_from(at).map_err(|_| full())?;
+    Ipv4Net::new(base.into(), settings.subnet_prefix).map_err(|_| full())
 }

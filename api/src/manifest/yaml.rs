@@ -115,11 +115,14 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
 
 fn fault(error: &serde_saphyr::Error) -> Fault {
     use serde_saphyr::Error;
-    let error = error.without_snippet();
     let location = error.location().filter(|l| l.line() > 0);
+    let mut error = error.without_snippet();
+    while let Error::AliasError { error: inner, .. } = error {
+        error = inner.without_snippet();
+    }
     let whole = error.to_string();
     let mut problem = whole.as_str();
-    if let Some(l) = location {
+    if let Some(l) = error.location() {
         let suffix = format!(" at line {}, column {}", l.line(), l.column());
         problem = problem.strip_suffix(&suffix).unwrap_or(problem);
     }

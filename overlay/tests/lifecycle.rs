@@ -100,7 +100,10 @@ fn a_restart_loses_no_packet_and_no_question() {
         TcpStream::connect((ip("10.0.9.3"), 9000)).unwrap()
     });
     let server = listener.accept().unwrap().0;
-    let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (stop, received) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let sender = {
         let (mut client, stop) = (client, stop.clone());
         std::thread::spawn(move || {
@@ -169,10 +172,10 @@ fn one_question(name: &str) -> Vec<std::net::Ipv4Addr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("127.0.0.11:53").unwrap();
     socket.set_read_timeout(Some(lab::PATIENCE)).unwrap();
-    socket.send(&lab::question(name, 1)).unwrap();
+    socket.send(&lab::dns::question(name, 1)).unwrap();
     let mut buffer = [0; 512];
     let n = socket.recv(&mut buffer).unwrap();
-    lab::addresses(&buffer[..n])
+    lab::dns::addresses(&buffer[..n])
 }
 
 #[test]
@@ -211,7 +214,10 @@ fn after_a_restart_leftovers_go_when_ready_and_not_before() {
     assert_eq!(lab.nodes[1].listing(), empty);
     let missing = lab.nodes[1].adopt(&b, Vec::new()).unwrap_err();
     assert!(
-        matches!(missing, Error::NamespaceGone { .. } | Error::UnknownNetwork { .. }),
+        matches!(
+            missing,
+            Error::NamespaceGone { .. } | Error::UnknownNetwork { .. }
+        ),
         "{missing}"
     );
 }
@@ -225,7 +231,10 @@ fn what_somebody_broke_is_repaired() {
     first.serve(80, "first");
     second.serve(80, "second");
     let network = Ns::open(&node.netns_dir().join("n-4097")).unwrap();
-    let veth = run_in(&node.ns, "ip -o link | grep -o 'clg[0-9a-z]\\{12\\}' | head -1");
+    let veth = run_in(
+        &node.ns,
+        "ip -o link | grep -o 'clg[0-9a-z]\\{12\\}' | head -1",
+    );
     let veth = veth.trim();
     let wire = |what: &str, ns: &Ns, command: &str| {
         run_in(ns, command);
@@ -235,20 +244,45 @@ fn what_somebody_broke_is_repaired() {
     works(&lab, &first, "nothing broken");
     wire("vxlan port", &network, "ip link del vx0");
     wire("vxlan port down", &network, "ip link set vx0 down");
-    wire("vxlan port out of its bridge", &network, "ip link set vx0 nomaster");
+    wire(
+        "vxlan port out of its bridge",
+        &network,
+        "ip link set vx0 nomaster",
+    );
     wire("bridge", &network, "ip link del br0");
-    wire("forwarding entries", &network, "bridge fdb del 02:42:0a:00:09:03 dev vx0 dst 192.168.205.11");
-    wire("neighbours", &network, "ip neigh flush dev vx0 nud permanent; ip neigh del 10.0.9.3 dev vx0 2>/dev/null; true");
+    wire(
+        "forwarding entries",
+        &network,
+        "bridge fdb del 02:42:0a:00:09:03 dev vx0 dst 192.168.205.11",
+    );
+    wire(
+        "neighbours",
+        &network,
+        "ip neigh flush dev vx0 nud permanent; ip neigh del 10.0.9.3 dev vx0 2>/dev/null; true",
+    );
     wire("a task's link", &first.ns, "ip link del eth0");
     wire("a task's address", &first.ns, "ip addr flush dev eth0");
     wire("a task's route", &first.ns, "ip route del default");
     wire("a task's rules", &first.ns, "nft flush ruleset");
     wire("a gateway link", &node.ns, &format!("ip link del {veth}"));
-    wire("a gateway link out of its bridge", &node.ns, &format!("ip link set {veth} nomaster"));
+    wire(
+        "a gateway link down",
+        &node.ns,
+        &format!("ip link set {veth} down"),
+    );
+    wire(
+        "a gateway link's route",
+        &node.ns,
+        &format!("ip addr flush dev {veth}"),
+    );
     wire("the gateway bridge", &node.ns, "ip link del clgw0");
     wire("the host's rules", &node.ns, "nft flush ruleset");
     wire("one rule", &node.ns, "nft flush chain ip clusterd dnat_in");
-    wire("one port", &node.ns, "nft flush map ip clusterd published_tcp");
+    wire(
+        "one port",
+        &node.ns,
+        "nft flush map ip clusterd published_tcp",
+    );
     let path = &first.attached.netns;
     Ns::unmount(path).unwrap();
     node.resync();
@@ -280,7 +314,10 @@ fn many_tasks_are_attached_side_by_side_and_twice_is_once() {
     lab.set_view(&cluster.view);
     let overlay = node.overlay();
     let attached = node.run(async move {
-        let calls = tasks.iter().chain(&tasks).map(|task| overlay.attach(task.clone()));
+        let calls = tasks
+            .iter()
+            .chain(&tasks)
+            .map(|task| overlay.attach(task.clone()));
         futures_util::future::join_all(calls).await
     });
     let mut paths: Vec<_> = attached.into_iter().map(|a| a.unwrap().netns).collect();

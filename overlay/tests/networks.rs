@@ -2,7 +2,11 @@
 
 mod lab;
 
-use lab::{Cluster, Lab, addresses, eventually, inside, ip, question, rcode, run_in};
+use lab::{
+    Cluster, Lab,
+    dns::{addresses, question, rcode},
+    eventually, inside, ip, run_in,
+};
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read, Write},
@@ -146,7 +150,13 @@ fn names_are_those_of_the_tasks_networks() {
     lab.set_view(&cluster.view);
     let node = &lab.nodes[0];
     let task = node.attach(&flask);
-    for name in ["redis", "shop_redis", "REDIS.", "redis.demo", "shop_redis.demo."] {
+    for name in [
+        "redis",
+        "shop_redis",
+        "REDIS.",
+        "redis.demo",
+        "shop_redis.demo.",
+    ] {
         assert_eq!(task.resolve(name), [ip("10.0.9.100")], "{name}");
     }
     for name in ["tasks.redis", "shop_redis.1", &redis.names[1]] {
@@ -236,7 +246,10 @@ fn a_new_view_is_followed() {
     lab.set_view(&cluster.view);
     let ns = overlay::linux::Ns::open(&lab.nodes[0].netns_dir().join("n-4097")).unwrap();
     eventually("its entries are gone", || {
-        let text = run_in(&ns, "bridge fdb show dev vx0 | grep dst; ip neigh show dev vx0");
+        let text = run_in(
+            &ns,
+            "bridge fdb show dev vx0 | grep dst; ip neigh show dev vx0",
+        );
         (!text.contains("02:42:0a:00:09:03")).then_some(())
     });
 }

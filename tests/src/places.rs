@@ -16,7 +16,10 @@ pub fn labs() -> Result<PathBuf> {
         _ => PathBuf::from("/var/tmp/cluster-lab"),
     };
     if !dir.is_absolute() {
-        bail!("{LABS_VARIABLE} is {}, which is not an absolute path", dir.display());
+        bail!(
+            "{LABS_VARIABLE} is {}, which is not an absolute path",
+            dir.display()
+        );
     }
     Ok(dir)
 }
@@ -26,7 +29,9 @@ pub fn labs() -> Result<PathBuf> {
 /// For a test that is the parent of cargo's `deps`, for `lab` and `bench` their own folder.
 pub fn bin_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("cannot tell where this program is")?;
-    let dir = exe.parent().ok_or_else(|| anyhow!("{} has no folder", exe.display()))?;
+    let dir = exe
+        .parent()
+        .ok_or_else(|| anyhow!("{} has no folder", exe.display()))?;
     if dir.file_name().is_some_and(|n| n == "deps")
         && let Some(parent) = dir.parent()
     {
@@ -54,5 +59,8 @@ pub fn image(name: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    bail!("there is no test image {}: build it with `make images`", path.display())
+    bail!(
+        "there is no test image {}: build it with `make images`",
+        path.display()
+    )
 }

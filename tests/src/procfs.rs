@@ -76,7 +76,11 @@ impl ProcessId {
         // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // Looked at after opening: if it matches now, the pidfd is of this very process.
-        if self.is_alive() { Ok(fd) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+        if self.is_alive() {
+            Ok(fd)
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
     }
 
     /// Sends a signal. A process that has ended already is no error.
@@ -135,14 +139,22 @@ pub fn processes() -> io::Result<Vec<Process>> {
 /// What identifies a namespace while something lives in it, like `mnt:[4026531841]`.
 #[must_use]
 pub fn namespace(pid: i32, kind: &str) -> Option<String> {
-    Some(fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?.to_string_lossy().into_owned())
+    Some(
+        fs::read_link(format!("/proc/{pid}/ns/{kind}"))
+            .ok()?
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// The mounts that a process sees.
 #[must_use]
 pub fn mounts(pid: i32) -> Vec<Mount> {
     let text = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().filter_map(parse_mount).collect()
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(parse_mount)
+        .collect()
 }
 
 /// Where a path lies: its file system's device number and the path inside that file system.
@@ -153,9 +165,16 @@ pub fn place_of(path: &Path) -> Option<(String, String)> {
     for mount in mounts(own) {
         if let Ok(rest) = path.strip_prefix(&mount.point) {
             // Of two mounts on one point, the later one is on top.
-            if best.as_ref().is_none_or(|(length, ..)| mount.point.len() >= *length) {
+            if best
+                .as_ref()
+                .is_none_or(|(length, ..)| mount.point.len() >= *length)
+            {
                 let inside = Path::new(&mount.root).join(rest);
-                best = Some((mount.point.len(), mount.device, inside.to_string_lossy().into_owned()));
+                best = Some((
+                    mount.point.len(),
+                    mount.device,
+                    inside.to_string_lossy().into_owned(),
+                ));
             }
         }
     }
@@ -168,7 +187,10 @@ fn parse_stat(text: &str) -> Option<Process> {
     let (pid, command) = head.split_once(" (")?;
     let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
     Some(Process {
-        id: ProcessId { pid: pid.trim().parse().ok()?, start_ticks: fields.get(19)?.parse().ok()? },
+        id: ProcessId {
+            pid: pid.trim().parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        },
         parent: fields.get(1)?.parse().ok()?,
         state: fields.first()?.chars().next()?,
         command: command.to_owned(),
@@ -219,13 +241,20 @@ mod tests {
         let text = "42 (a ) (b) S 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99887 0 0";
         let process = parse_stat(text).expect("a stat line");
         assert_eq!(process.command, "a ) (b");
-        assert_eq!(process.id, ProcessId { pid: 42, start_ticks: 99887 });
+        assert_eq!(
+            process.id,
+            ProcessId {
+                pid: 42,
+                start_ticks: 99887
+            }
+        );
         assert_eq!((process.parent, process.state), (7, 'S'));
     }
 
     #[test]
     fn mount_lines_are_unescaped() {
-        let line = r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        let line =
+            r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         let mount = parse_mount(line).expect("a mount line");
         assert_eq!(mount.point, "/mnt 2");
         assert_eq!(mount.options, "rw,errors=continue");
@@ -236,7 +265,10 @@ mod tests {
     fn the_own_process_is_alive_and_another_start_time_is_not() {
         let own = ProcessId::own().expect("own process");
         assert!(own.is_alive());
-        let other = ProcessId { start_ticks: own.start_ticks + 1, ..own };
+        let other = ProcessId {
+            start_ticks: own.start_ticks + 1,
+            ..own
+        };
         assert!(!other.is_alive());
         assert!(other.signal(libc::SIGKILL).is_ok(), "must not reach us");
     }

@@ -34,7 +34,9 @@ impl Output {
     #[must_use]
     pub fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// Itself when it succeeded, else an error that shows command, status and what it printed.
@@ -42,7 +44,13 @@ impl Output {
         if self.success() {
             return Ok(self);
         }
-        bail!("`{}` failed ({})\n{}{}", self.command, self.status, self.stdout, self.stderr)
+        bail!(
+            "`{}` failed ({})\n{}{}",
+            self.command,
+            self.status,
+            self.stdout,
+            self.stderr
+        )
     }
 }
 
@@ -63,7 +71,11 @@ pub fn bounded(command: &mut Command, input: &[u8], limit: Duration) -> Result<O
     let text = shown(command);
     let end = Instant::now() + limit;
     let mut child = command
-        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdin(if input.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -73,8 +85,16 @@ pub fn bounded(command: &mut Command, input: &[u8], limit: Duration) -> Result<O
         // A command that doesn't read all of its input is its own affair.
         thread::spawn(move || drop(pipe.write_all(&input)))
     });
-    let stdout = child.stdout.take().map(read_all).ok_or_else(|| anyhow!("no stdout of `{text}`"))?;
-    let stderr = child.stderr.take().map(read_all).ok_or_else(|| anyhow!("no stderr of `{text}`"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .map(read_all)
+        .ok_or_else(|| anyhow!("no stdout of `{text}`"))?;
+    let stderr = child
+        .stderr
+        .take()
+        .map(read_all)
+        .ok_or_else(|| anyhow!("no stderr of `{text}`"))?;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break Some(status);
@@ -93,16 +113,32 @@ pub fn bounded(command: &mut Command, input: &[u8], limit: Duration) -> Result<O
         bail!("`{text}` ended, but something it started still holds its output open");
     }
     let Some(status) = status else {
-        let said = [stdout, stderr].map(|t| if t.is_finished() { t.join().unwrap_or_default() } else { vec![] });
-        let said = said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        bail!("`{text}` did not end within {:.0} s and was killed\n{said}", limit.as_secs_f64());
+        let said = [stdout, stderr].map(|t| {
+            if t.is_finished() {
+                t.join().unwrap_or_default()
+            } else {
+                vec![]
+            }
+        });
+        let said = said
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .concat();
+        bail!(
+            "`{text}` did not end within {:.0} s and was killed\n{said}",
+            limit.as_secs_f64()
+        );
     };
     if let Some(writer) = writer {
         let _ = writer.join();
     }
-    let [stdout, stderr] =
-        [stdout, stderr].map(|t| String::from_utf8_lossy(&t.join().unwrap_or_default()).into_owned());
-    Ok(Output { command: text, status, stdout, stderr })
+    let [stdout, stderr] = [stdout, stderr]
+        .map(|t| String::from_utf8_lossy(&t.join().unwrap_or_default()).into_owned());
+    Ok(Output {
+        command: text,
+        status,
+        stdout,
+        stderr,
+    })
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
@@ -125,17 +161,30 @@ mod tests {
 
     #[test]
     fn input_output_and_code_pass_through() {
-        let output =
-            bounded(&mut sh("cat; echo oops >&2; exit 3"), b"hello", Duration::from_secs(60)).expect("runs");
-        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello", "oops\n"));
+        let output = bounded(
+            &mut sh("cat; echo oops >&2; exit 3"),
+            b"hello",
+            Duration::from_secs(60),
+        )
+        .expect("runs");
+        assert_eq!(
+            (output.stdout.as_str(), output.stderr.as_str()),
+            ("hello", "oops\n")
+        );
         assert_eq!(output.code(), 3);
-        assert!(output.checked().expect_err("code 3").to_string().contains("oops"));
+        assert!(
+            output
+                .checked()
+                .expect_err("code 3")
+                .to_string()
+                .contains("oops")
+        );
     }
 
     #[test]
     fn a_command_that_hangs_is_killed() {
-        let error =
-            bounded(&mut sh("exec sleep 1000"), b"", Duration::from_millis(50)).expect_err("killed");
+        let error = bounded(&mut sh("exec sleep 1000"), b"", Duration::from_millis(50))
+            .expect_err("killed");
         assert!(error.to_string().contains("did not end within"), "{error}");
     }
 }

@@ -23,8 +23,14 @@ pub fn wait_for(
             return Ok(());
         }
         if Instant::now() >= end {
-            let why = outcome.err().map_or_else(String::new, |e| format!("; last error: {e:#}"));
-            bail!("gave up after {:.1} s waiting until {}{why}", limit.as_secs_f64(), what.as_ref());
+            let why = outcome
+                .err()
+                .map_or_else(String::new, |e| format!("; last error: {e:#}"));
+            bail!(
+                "gave up after {:.1} s waiting until {}{why}",
+                limit.as_secs_f64(),
+                what.as_ref()
+            );
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -37,9 +43,13 @@ mod tests {
 
     #[test]
     fn the_last_error_is_told() {
-        let error = wait_for("the cow is home", Duration::ZERO, || bail!("no cow")).expect_err("never");
+        let error =
+            wait_for("the cow is home", Duration::ZERO, || bail!("no cow")).expect_err("never");
         let text = error.to_string();
-        assert!(text.contains("until the cow is home") && text.contains("no cow"), "{text}");
+        assert!(
+            text.contains("until the cow is home") && text.contains("no cow"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -191,7 +191,9 @@ fn etc(assigned: &Assigned, places: &Places) -> Result<(), PrepareError> {
     make_dir(&places.dir.join("etc"))?;
     write(&places.etc("hosts"), &hosts)?;
     write(&places.etc("hostname"), &format!("{hostname}\n"))?;
-    write(&places.etc("resolv.conf"), "nameserver 127.0.0.11\noptions ndots:0\n")
+    // The host's search list is the container's, too; its servers are asked by ours.
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    write(&places.etc("resolv.conf"), &overlay::dns::resolv_conf::for_container(&host))
 }
 
 fn make_dir(path: &Path) -> Result<(), PrepareError> {

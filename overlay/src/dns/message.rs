@@ -174,11 +174,7 @@ fn malformed(packet: &[u8]) -> Reply {
     match packet {
         [a, b, flags, ..] if packet.len() >= HEADER_LEN && flags & 0x80 == 0 => {
             let id = u16::from_be_bytes([*a, *b]);
-            encode(Message::error_msg(
-                id,
-                OpCode::Query,
-                ResponseCode::FormErr,
-            ))
+            encode(Message::error_msg(id, OpCode::Query, ResponseCode::FormErr))
         }
         _ => Reply::Ignore,
     }

@@ -51,7 +51,10 @@ mod tests {
         let text = "# nameserver 1.1.1.1\nnameserver 127.0.0.53 # local\noptions edns0\nnameserver ::1\nnameserver x\nnameserver";
         assert_eq!(
             servers(text),
-            ["127.0.0.53:53".parse().unwrap(), "[::1]:53".parse().unwrap()]
+            [
+                "127.0.0.53:53".parse().unwrap(),
+                "[::1]:53".parse().unwrap()
+            ]
         );
     }
 

@@ -170,15 +170,14 @@ impl Actor {
     }
 
     async fn on_command(&mut self, command: Command) {
+        // A view handed over before a call counts for it.
+        self.take_view();
         match command {
             Command::Attach {
                 task,
                 adopted,
                 reply,
-            } => {
-                self.take_view();
-                self.attach(task, adopted, reply).await;
-            }
+            } => self.attach(task, adopted, reply).await,
             Command::Detach(id, reply) => self.detach(id, reply).await,
             Command::Ready(reply) => {
                 self.ready = true;
@@ -208,7 +207,12 @@ impl Actor {
         let used = self.entries.values().flat_map(|e| &e.local.net.networks);
         let missing: Vec<_> = used
             .filter(|a| !latest.networks.contains_key(&a.network))
-            .filter_map(|a| Some((a.network.clone(), self.view.networks.get(&a.network)?.clone())))
+            .filter_map(|a| {
+                Some((
+                    a.network.clone(),
+                    self.view.networks.get(&a.network)?.clone(),
+                ))
+            })
             .collect();
         if missing.is_empty() {
             self.view = latest;
@@ -371,8 +375,7 @@ async fn unclaimed(context: &Context) -> Result<BTreeSet<Ipv4Addr>> {
         let opened = jobs::blocking(move || Ns::open(&path)).await;
         // What can't be opened holds no address; it is removed later.
         if let Ok(ns) = opened
-            && let Ok(Some(addr)) =
-                crate::linux::address_of(&Rtnl::open(&ns)?, GATEWAY_IF).await
+            && let Ok(Some(addr)) = crate::linux::address_of(&Rtnl::open(&ns)?, GATEWAY_IF).await
         {
             addrs.insert(addr.addr());
         }

@@ -12,11 +12,7 @@ use crate::{
     linux::{self, NftSocket, Ns, Reservation, ResolverSockets, Rtnl},
     plan::{self, GATEWAY_IF, Local, PeerAt, TaskPicture},
 };
-use std::{
-    net::Ipv4Addr,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, sync::Arc};
 use tokio::task::JoinError;
 
 pub(super) enum Phase {
@@ -201,7 +197,7 @@ impl Actor {
         let id = task.id.clone();
         let wanted = self.wanted(&entry.local);
         self.entries.insert(id.clone(), entry);
-        self.reconcile_networks().await;
+        self.prepare_networks(&id).await;
         let networks = wanted
             .links
             .values()
@@ -263,7 +259,8 @@ impl Actor {
                 for link in pictured.links.values() {
                     match link.at {
                         PeerAt::Host => {
-                            self.picture.host.veths.insert(link.peer.clone(), true);
+                            let addr = link.addr.map(|net| net.addr());
+                            self.picture.host.veths.insert(link.peer.clone(), addr);
                         }
                         PeerAt::Network(vni) => {
                             let network = self.picture.networks.entry(vni).or_default();

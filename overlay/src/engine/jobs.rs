@@ -8,14 +8,15 @@ use crate::{
         set_gateway_route,
     },
     plan::{
-        BRIDGE, GATEWAY_BRIDGE, GATEWAY_IF, LinkPicture, PeerAt, Picture, TaskOp, TaskPicture,
-        diff_task,
+        BRIDGE, GATEWAY_IF, LinkPicture, PeerAt, Picture, TaskOp, TaskPicture, diff_task,
+        gateway_of,
     },
 };
 use nix::libc;
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::Ipv4Addr,
     os::fd::OwnedFd,
     path::Path,
     sync::Arc,
@@ -179,7 +180,7 @@ async fn peers(context: &Context, networks: &Networks, wanted: &TaskPicture) -> 
         match link.at {
             PeerAt::Host => {
                 if linux::link_exists(&context.rtnl, &link.peer).await? {
-                    whole.host.veths.insert(link.peer.clone(), true);
+                    whole.host.veths.insert(link.peer.clone(), None);
                 }
             }
             PeerAt::Network(vni) => {
@@ -221,17 +222,27 @@ async fn link_up(
 ) -> Result<()> {
     match link.at {
         PeerAt::Host => {
-            make_link(&context.rtnl, GATEWAY_BRIDGE, rtnl, ns, name, link).await?;
-            linux::isolate(&context.rtnl, &link.peer).await
+            make_link(&context.rtnl, None, rtnl, ns, name, link).await?;
+            let addr = link.addr.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr());
+            route_host_end(context, &link.peer, addr).await
         }
         PeerAt::Network(vni) => {
             let network = networks.get(&vni).ok_or_else(|| Error::Io {
                 what: format!("finding the namespace of vni {vni}"),
                 source: io::ErrorKind::NotFound.into(),
             })?;
-            make_link(&network.rtnl, BRIDGE, rtnl, ns, name, link).await
+            make_link(&network.rtnl, Some(BRIDGE), rtnl, ns, name, link).await
         }
     }
+}
+
+/// Leads the host's end of a gateway link to its task, for connections by 127.0.0.1 too.
+pub(super) async fn route_host_end(context: &Context, veth: &str, addr: Ipv4Addr) -> Result<()> {
+    let parameter = format!("ipv4/conf/{veth}/route_localnet");
+    let set = context.thread.run(move || sysctl(&parameter, "1"));
+    set.await?;
+    let own = gateway_of(context.params.pool);
+    linux::route_veth(&context.rtnl, veth, own, addr).await
 }
 
 /// Removes a task's namespace and the links into it, and goes on past errors. Its own processes and
@@ -258,7 +269,8 @@ pub(super) async fn remove(
                 None => continue,
             },
         };
-        while Instant::now() < until && matches!(linux::link_exists(rtnl, &link.peer).await, Ok(true))
+        while Instant::now() < until
+            && matches!(linux::link_exists(rtnl, &link.peer).await, Ok(true))
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Error, Result, TaskId,
     linux::{
-        HostTable, NftSocket, Ns, Rtnl, delete_link, isolate, join_bridge, make_bridge,
-        make_gateway, make_vxlan, set_fdb, set_neigh,
+        HostTable, NftSocket, Ns, Rtnl, delete_link, join_bridge, make_bridge, make_gateway,
+        make_vxlan, set_fdb, set_neigh,
     },
     plan::{
         self, BRIDGE, GATEWAY_BRIDGE, NetOp, Op, Picture, TaskOp, TaskPicture, VXLAN, VipChange,
@@ -49,9 +49,10 @@ impl Actor {
         errors
     }
 
-    /// Networks' namespaces only: what an attachment needs before its job.
-    pub(super) async fn reconcile_networks(&mut self) {
-        let desired = plan::desired(&self.context.params, &self.view, self.locals());
+    /// Makes the networks of one task, which its attachment needs before its job.
+    pub(super) async fn prepare_networks(&mut self, id: &TaskId) {
+        let local = self.entries.get(id).map(|entry| &entry.local);
+        let desired = plan::desired(&self.context.params, &self.view, local);
         self.open_networks(&desired).await;
         for op in plan::diff(&desired, &self.picture) {
             let wanted = match &op {
@@ -100,20 +101,9 @@ impl Actor {
         match op {
             Op::MakeGateway(addr) => {
                 make_gateway(&context.rtnl, GATEWAY_BRIDGE, *addr).await?;
-                context
-                    .thread
-                    .run(|| {
-                        sysctl("ipv4/ip_forward", "1");
-                        // For connections of this node to its own ports by 127.0.0.1.
-                        let own = format!("ipv4/conf/{GATEWAY_BRIDGE}/route_localnet");
-                        sysctl(&own, "1");
-                    })
-                    .await
+                context.thread.run(|| sysctl("ipv4/ip_forward", "1")).await
             }
-            Op::JoinGateway(name) => {
-                join_bridge(&context.rtnl, name, GATEWAY_BRIDGE).await?;
-                isolate(&context.rtnl, name).await
-            }
+            Op::RouteVeth(name, addr) => jobs::route_host_end(&context, name, *addr).await,
             Op::DeleteVeth(name) => delete_link(&context.rtnl, name).await,
             Op::ResetTable(ports) => {
                 let ports = ports.clone();

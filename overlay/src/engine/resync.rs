@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Error, Result, TaskId,
     linux::{Rtnl, delete_link, mounted_ids, read_host_links, read_network, read_task},
-    plan::{self, GATEWAY_BRIDGE, HostPicture, NetPicture, TaskPicture},
+    plan::{self, GATEWAY_BRIDGE, HostPicture, TaskPicture},
 };
 use std::collections::BTreeMap;
 
@@ -119,7 +119,7 @@ impl Actor {
             if let Ok(vni) = vni.parse()
                 && !self.networks.contains_key(&vni)
             {
-                self.picture.networks.entry(vni).or_insert_with(NetPicture::default);
+                self.picture.networks.entry(vni).or_default();
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use super::Ns;
 use crate::{
     Error, Protocol, Result,
-    plan::{GATEWAY_BRIDGE, gateway_of},
+    plan::{HOST_VETH_PREFIX, gateway_of},
 };
 use ipnet::Ipv4Net;
 use serde_json::Value;
@@ -76,10 +76,18 @@ impl HostTable {
     pub fn publish(&self, add: &Ports, del: &Ports) -> Result<()> {
         let mut text = String::new();
         for ((protocol, port), to) in del {
-            let _ = writeln!(text, "delete element ip clusterd {}", element(*protocol, *port, *to));
+            let _ = writeln!(
+                text,
+                "delete element ip clusterd {}",
+                element(*protocol, *port, *to)
+            );
         }
         for ((protocol, port), to) in add {
-            let _ = writeln!(text, "add element ip clusterd {}", element(*protocol, *port, *to));
+            let _ = writeln!(
+                text,
+                "add element ip clusterd {}",
+                element(*protocol, *port, *to)
+            );
         }
         self.apply(&text)
     }
@@ -131,10 +139,7 @@ impl HostTable {
             }
             let listing: Value = serde_json::from_slice(&output.stdout)
                 .map_err(|e| Error::Nft(format!("unreadable listing: {e}")))?;
-            Ok(listing
-                .get("nftables")
-                .and_then(Value::as_array)
-                .map(Clone::clone))
+            Ok(listing.get("nftables").and_then(Value::as_array).cloned())
         })
     }
 }
@@ -155,7 +160,7 @@ fn element(protocol: Protocol, port: u16, to: SocketAddrV4) -> String {
 /// The whole table. A task that comes by this node's own published port, maybe its own, comes as the
 /// gateway: a packet from its own address would be taken for a forgery.
 fn render(pool: Ipv4Net, ports: &Ports) -> String {
-    let bridge = GATEWAY_BRIDGE;
+    let tasks = format!("{HOST_VETH_PREFIX}*");
     let gateway = gateway_of(pool);
     let mut text = format!(
         r#"table ip clusterd
@@ -174,7 +179,7 @@ table ip clusterd {{
 	}}
 	chain raw_in {{
 		type filter hook prerouting priority -300; policy accept;
-		iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+		iifname "{tasks}" ip daddr 127.0.0.0/8 drop
 	}}
 	chain dnat_in {{
 		type nat hook prerouting priority -100; policy accept;
@@ -186,22 +191,26 @@ table ip clusterd {{
 	}}
 	chain nat_post {{
 		type nat hook postrouting priority 100; policy accept;
-		ip saddr 127.0.0.0/8 oifname "{bridge}" snat to {gateway}
-		ip saddr {pool} oifname "{bridge}" snat to {gateway}
-		ip saddr {pool} oifname != "{bridge}" masquerade
+		ip saddr 127.0.0.0/8 oifname "{tasks}" snat to {gateway}
+		ip saddr {pool} oifname "{tasks}" snat to {gateway}
+		ip saddr {pool} oifname != "{tasks}" masquerade
 	}}
 	chain through {{
 		type filter hook forward priority 0; policy accept;
-		oifname "{bridge}" ct state established,related accept
-		oifname "{bridge}" ct status dnat accept
-		oifname "{bridge}" drop
-		iifname "{bridge}" accept
+		oifname "{tasks}" ct state established,related accept
+		oifname "{tasks}" ct status dnat accept
+		oifname "{tasks}" drop
+		iifname "{tasks}" accept
 	}}
 }}
 "#
     );
     for ((protocol, port), to) in ports {
-        let _ = writeln!(text, "add element ip clusterd {}", element(*protocol, *port, *to));
+        let _ = writeln!(
+            text,
+            "add element ip clusterd {}",
+            element(*protocol, *port, *to)
+        );
     }
     text
 }

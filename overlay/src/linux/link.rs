@@ -3,18 +3,18 @@
 use super::{Ns, Rtnl};
 use crate::{
     Error, Result,
-    plan::{BRIDGE, LinkPicture, Mac, VXLAN, Vxlan, mac_of},
+    plan::{BRIDGE, LinkPicture, Mac, VXLAN, Vxlan},
 };
 use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use netlink_packet_route::{
+    address::AddressAttribute,
     link::{InfoData, InfoKind, InfoVeth, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage},
     route::RouteScope,
 };
 use rtnetlink::{
-    LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
-    RouteMessageBuilder,
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 use std::{
     net::Ipv4Addr,
@@ -98,12 +98,7 @@ pub async fn make_bridge(rtnl: &Rtnl) -> Result<()> {
 ///
 /// # Errors
 /// The kernel's refusal, such as a VNI that somebody else uses.
-pub async fn make_vxlan(
-    host: &Rtnl,
-    rtnl: &Rtnl,
-    ns: &Ns,
-    vxlan: &Vxlan,
-) -> Result<()> {
+pub async fn make_vxlan(host: &Rtnl, rtnl: &Rtnl, ns: &Ns, vxlan: &Vxlan) -> Result<()> {
     let bridge = index(rtnl, BRIDGE).await?;
     // No lower link: the routing table picks the way to each node.
     let message = LinkVxlan::new(VXLAN, vxlan.vni)
@@ -139,20 +134,23 @@ pub async fn join_bridge(rtnl: &Rtnl, name: &str, bridge: &str) -> Result<()> {
     set(rtnl, &format!("putting {name} into its bridge"), message).await
 }
 
-/// Keeps the ports of the gateway bridge apart: tasks reach each other by their networks, or by
-/// published ports, and never by the bridge itself.
+/// Leads the host's end of a gateway link to its task: an address with a peer, which is a route too.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub async fn isolate(rtnl: &Rtnl, name: &str) -> Result<()> {
-    let message = LinkBridgePort::new(index(rtnl, name).await?)
-        .isolated(true)
-        .build();
-    rtnl.link()
-        .set_port(message)
+pub async fn route_veth(rtnl: &Rtnl, name: &str, own: Ipv4Addr, task: Ipv4Addr) -> Result<()> {
+    let index = index(rtnl, name).await?;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    set(rtnl, &format!("bringing up {name}"), up).await?;
+    let mut request = rtnl.address().add(index, own.into(), 32).replace();
+    request.message_mut().attributes = vec![
+        AddressAttribute::Local(own.into()),
+        AddressAttribute::Address(task.into()),
+    ];
+    request
         .execute()
         .await
-        .map_err(Error::netlink(format!("isolating {name}")))
+        .map_err(Error::netlink(format!("leading {name} to {task}")))
 }
 
 /// Makes the host's gateway bridge with its address, or completes it.
@@ -160,30 +158,28 @@ pub async fn isolate(rtnl: &Rtnl, name: &str) -> Result<()> {
 /// # Errors
 /// The kernel's refusal.
 pub async fn make_gateway(rtnl: &Rtnl, name: &str, addr: Ipv4Net) -> Result<()> {
-    // A fixed MAC: a bridge would otherwise take its ports' lowest, and change it as tasks come and go.
-    let bridge = LinkBridge::new(name)
-        .mcast_snooping(false)
-        .address(mac_of(addr.addr()).to_vec())
-        .up()
-        .build();
+    let bridge = LinkBridge::new(name).mcast_snooping(false).up().build();
     add(rtnl, "making the gateway bridge", bridge).await?;
     set_addr(rtnl, name, addr).await
 }
 
 /// Makes a task's link in one message: its own end is born in the task's namespace `ns`, named
-/// and with its MAC; the other end in `rtnl`'s, in `bridge`. Then brings it up with its address by `task`.
+/// and with its MAC; the other end in `rtnl`'s, in `bridge` if one is given. Then brings it up with its address by `task`.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub async fn make_link(
     rtnl: &Rtnl,
-    bridge: &str,
+    bridge: Option<&str>,
     task: &Rtnl,
     ns: &Ns,
     name: &str,
     link: &LinkPicture,
 ) -> Result<()> {
-    let bridge = index(rtnl, bridge).await?;
+    let bridge = match bridge {
+        Some(bridge) => Some(index(rtnl, bridge).await?),
+        None => None,
+    };
     let what = format!("making link {name}");
     if let Err(e) = rtnl
         .link()
@@ -210,20 +206,22 @@ pub async fn make_link(
     }
 }
 
-fn veth(bridge: u32, ns: &Ns, name: &str, link: &LinkPicture) -> LinkMessage {
+fn veth(bridge: Option<u32>, ns: &Ns, name: &str, link: &LinkPicture) -> LinkMessage {
     let own = LinkMessageBuilder::<LinkUnspec>::new()
         .name(name)
         .address(link.mac.to_vec())
         .mtu(link.mtu)
         .setns_by_fd(ns.as_fd().as_raw_fd())
         .build();
-    LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+    let other = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(link.peer.as_str())
         .mtu(link.mtu)
-        .controller(bridge)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(own)))
-        .up()
-        .build()
+        .up();
+    match bridge {
+        Some(bridge) => other.controller(bridge).build(),
+        None => other.build(),
+    }
 }
 
 /// Brings a link up and gives it its address.
@@ -263,7 +261,9 @@ pub async fn set_gateway_route(rtnl: &Rtnl, name: &str, via: Ipv4Addr) -> Result
         .replace()
         .execute()
         .await
-        .map_err(Error::netlink(format!("setting the default route to {via}")))
+        .map_err(Error::netlink(format!(
+            "setting the default route to {via}"
+        )))
 }
 
 /// Sets (`Some`) or deletes forwarding entries of a network's VXLAN port.

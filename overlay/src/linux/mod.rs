@@ -14,8 +14,8 @@ mod rtnl;
 pub use host_table::HostTable;
 pub use host_thread::HostThread;
 pub use link::{
-    delete_link, isolate, join_bridge, link_exists, make_bridge, make_gateway, make_link, make_vxlan, set_addr, set_fdb,
-    set_gateway_route, set_neigh,
+    delete_link, join_bridge, link_exists, make_bridge, make_gateway, make_link, make_vxlan,
+    route_veth, set_addr, set_fdb, set_gateway_route, set_neigh,
 };
 pub use nfnl::{NftSocket, TABLE};
 pub use ns::{Ns, mounted_ids};

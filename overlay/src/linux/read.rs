@@ -18,7 +18,10 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteType},
 };
 use rtnetlink::RouteMessageBuilder;
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// Length of the names of the host's ends of gateway links.
 const HOST_VETH_LEN: usize = 15;
@@ -70,6 +73,12 @@ impl From<LinkMessage> for Link {
 }
 
 impl Link {
+    fn is_host_veth(&self) -> bool {
+        self.kind == Some(InfoKind::Veth)
+            && self.name.starts_with(HOST_VETH_PREFIX)
+            && self.name.len() == HOST_VETH_LEN
+    }
+
     fn port_of(&self, bridge: Option<u32>) -> bool {
         self.up && bridge.is_some() && self.controller == bridge
     }
@@ -105,6 +114,12 @@ pub(super) async fn links(rtnl: &Rtnl) -> Result<Vec<Link>> {
 
 /// IPv4 addresses with their link's index.
 pub(super) async fn addresses(rtnl: &Rtnl) -> Result<Vec<(u32, Ipv4Net)>> {
+    let all = addresses_and_peers(rtnl).await?;
+    Ok(all.into_iter().map(|(at, own, _)| (at, own)).collect())
+}
+
+/// IPv4 addresses with their link's index and, on a link that leads to one address, that.
+async fn addresses_and_peers(rtnl: &Rtnl) -> Result<Vec<(u32, Ipv4Net, Ipv4Addr)>> {
     let mut request = rtnl.address().get();
     request.message_mut().header.family = AddressFamily::Inet;
     let mut found = Vec::new();
@@ -114,12 +129,18 @@ pub(super) async fn addresses(rtnl: &Rtnl) -> Result<Vec<(u32, Ipv4Net)>> {
         .await
         .map_err(Error::netlink("listing addresses"))?
     {
+        let (mut own, mut peer) = (None, None);
         for attribute in &message.attributes {
-            if let AddressAttribute::Local(std::net::IpAddr::V4(addr)) = attribute
-                && let Ok(net) = Ipv4Net::new(*addr, message.header.prefix_len)
-            {
-                found.push((message.header.index, net));
+            match attribute {
+                AddressAttribute::Local(IpAddr::V4(addr)) => own = Some(*addr),
+                AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
+                _ => {}
             }
+        }
+        if let Some(own) = own.or(peer)
+            && let Ok(net) = Ipv4Net::new(own, message.header.prefix_len)
+        {
+            found.push((message.header.index, net, peer.unwrap_or(own)));
         }
     }
     Ok(found)
@@ -161,16 +182,21 @@ async fn routes(rtnl: &Rtnl) -> Result<Vec<Route>> {
     Ok(found)
 }
 
-/// The host's routes that aren't our bridge's.
+/// The host's routes that aren't our links'.
 ///
 /// # Errors
 /// If netlink fails.
 pub async fn host_routes(rtnl: &Rtnl) -> Result<Vec<Ipv4Net>> {
-    let ours = super::link::find(rtnl, GATEWAY_BRIDGE).await?;
+    let ours: Vec<_> = links(rtnl)
+        .await?
+        .into_iter()
+        .filter(|l| l.name == GATEWAY_BRIDGE || l.is_host_veth())
+        .map(|l| l.index)
+        .collect();
     Ok(routes(rtnl)
         .await?
         .into_iter()
-        .filter(|route| ours.is_none() || route.out != ours)
+        .filter(|route| route.out.is_none_or(|out| !ours.contains(&out)))
         .map(|route| route.to)
         .collect())
 }
@@ -184,24 +210,22 @@ pub async fn read_host_links(rtnl: &Rtnl) -> Result<HostPicture> {
     let bridge = links
         .iter()
         .find(|l| l.name == GATEWAY_BRIDGE && l.kind == Some(InfoKind::Bridge));
-    let index = bridge.map(|bridge| bridge.index);
-    let mut picture = HostPicture::default();
-    if let Some(bridge) = bridge.filter(|bridge| bridge.up) {
-        picture.gateway = addresses(rtnl)
-            .await?
-            .into_iter()
-            .find_map(|(at, addr)| (at == bridge.index).then_some(addr));
-    }
-    picture.veths = links
-        .iter()
-        .filter(|l| {
-            l.kind == Some(InfoKind::Veth)
-                && l.name.starts_with(HOST_VETH_PREFIX)
-                && l.name.len() == HOST_VETH_LEN
-        })
-        .map(|l| (l.name.clone(), l.port_of(index)))
-        .collect();
-    Ok(picture)
+    let addresses = addresses_and_peers(rtnl).await?;
+    let on = |link: &Link| addresses.iter().find(|(at, ..)| *at == link.index);
+    Ok(HostPicture {
+        gateway: bridge
+            .filter(|bridge| bridge.up)
+            .and_then(|bridge| on(bridge).map(|(_, own, _)| *own)),
+        veths: links
+            .iter()
+            .filter(|l| l.is_host_veth())
+            .map(|l| {
+                let peer = on(l).filter(|_| l.up).map(|(_, _, peer)| *peer);
+                (l.name.clone(), peer)
+            })
+            .collect(),
+        published: None,
+    })
 }
 
 /// A network's namespace.

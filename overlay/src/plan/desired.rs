@@ -1,12 +1,13 @@
 //! The desired picture, from the view and the local tasks.
 
 use super::{
-    GATEWAY_IF, HostPicture, LinkPicture, NetPicture, PeerAt, Picture, TaskPicture, Vxlan,
-    gateway_of, host_veth, mac_of, network_port, vip_table,
+    GATEWAY_IF, HostPicture, LinkPicture, NetPicture, PeerAt, Picture, TaskPicture, VipTable,
+    Vxlan, gateway_of, host_veth, mac_of, network_port, vip_table,
 };
-use crate::{Network, TaskNet, View};
+use crate::{Network, NetworkId, TaskNet, View};
 use ipnet::Ipv4Net;
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
@@ -50,10 +51,7 @@ pub struct Local {
 /// Adds to `desired` what was inherited beyond it, so that nothing of it is removed: before all tasks
 /// of the node are known, an unknown one is no leftover.
 pub fn tolerate(desired: &mut Picture, inherited: &Picture) {
-    fn keep<K: Ord + Clone, V: Clone>(
-        into: &mut std::collections::BTreeMap<K, V>,
-        from: &std::collections::BTreeMap<K, V>,
-    ) {
+    fn keep<K: Ord + Clone, V: Clone>(into: &mut BTreeMap<K, V>, from: &BTreeMap<K, V>) {
         for (key, value) in from {
             into.entry(key.clone()).or_insert_with(|| value.clone());
         }
@@ -79,14 +77,17 @@ pub fn desired<'a>(
     let mut picture = Picture {
         host: HostPicture {
             gateway: Ipv4Net::new(gateway_of(params.pool), params.pool.prefix_len()).ok(),
-            published: Some(std::collections::BTreeMap::new()),
+            published: Some(BTreeMap::new()),
             ..HostPicture::default()
         },
         ..Picture::default()
     };
+    // Most tasks of a node are on the same networks, and then have the same VIPs.
+    let mut vips: BTreeMap<Vec<&NetworkId>, Arc<VipTable>> = BTreeMap::new();
     for local in locals {
         let task = &local.net;
-        picture.host.veths.insert(host_veth(&task.id), true);
+        let veth = host_veth(&task.id);
+        picture.host.veths.insert(veth, Some(local.gateway_addr));
         for attachment in &task.networks {
             if let Some(network) = view.networks.get(&attachment.network) {
                 picture
@@ -98,8 +99,13 @@ pub fn desired<'a>(
             }
         }
         if local.attached {
-            let (pictured, gateway) = (task_picture(params, view, local), local.gateway_addr);
+            let networks = task.networks.iter().map(|a| &a.network).collect();
+            let vips = vips
+                .entry(networks)
+                .or_insert_with(|| Arc::new(vip_table(view, task)));
+            let pictured = task_picture(params, view, local, vips.clone());
             picture.tasks.insert(task.id.clone(), pictured);
+            let gateway = local.gateway_addr;
             let published = picture.host.published.get_or_insert_default();
             for port in &task.ports {
                 published.insert(
@@ -137,11 +143,16 @@ fn network_picture(params: &NodeParams, network: &Network) -> NetPicture {
 }
 
 /// One task's namespace.
-fn task_picture(params: &NodeParams, view: &View, local: &Local) -> TaskPicture {
+fn task_picture(
+    params: &NodeParams,
+    view: &View,
+    local: &Local,
+    vips: Arc<VipTable>,
+) -> TaskPicture {
     let task = &local.net;
     let mut picture = TaskPicture {
         gateway: Some(gateway_of(params.pool)),
-        vips: Some(vip_table(view, task)),
+        vips: Some(vips),
         ..TaskPicture::default()
     };
     picture.links.insert(

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 /// One step.
@@ -17,8 +18,8 @@ pub enum Op {
     /// Make the gateway bridge (or bring it up, or give it its address), and what the host needs to
     /// forward.
     MakeGateway(Ipv4Net),
-    /// Put a host end of a gateway link back into the bridge and up.
-    JoinGateway(String),
+    /// Bring up a host end of a gateway link and lead it to this task's address.
+    RouteVeth(String, Ipv4Addr),
     /// Delete a host end of a gateway link.
     DeleteVeth(String),
     /// Make our table anew, with these published ports.
@@ -134,9 +135,11 @@ fn diff_host(desired: &HostPicture, actual: &HostPicture, ops: &mut Vec<Op>) {
     {
         ops.push(Op::MakeGateway(addr));
     }
-    for (name, joined) in &actual.veths {
-        if !joined && desired.veths.contains_key(name) {
-            ops.push(Op::JoinGateway(name.clone()));
+    for (name, leads_to) in &actual.veths {
+        if let Some(Some(addr)) = desired.veths.get(name)
+            && *leads_to != Some(*addr)
+        {
+            ops.push(Op::RouteVeth(name.clone(), *addr));
         }
     }
 }
@@ -260,7 +263,7 @@ pub fn diff_task(desired: &TaskPicture, actual: &TaskPicture, whole: &Picture) -
         ops.push(TaskOp::SetGateway(via));
     }
     if let Some(want) = &desired.vips
-        && let Some(change) = vip_change(want, actual.vips.as_ref())
+        && let Some(change) = vip_change(want, actual.vips.as_deref())
     {
         ops.push(TaskOp::Vips(change));
     }
@@ -284,8 +287,8 @@ pub fn apply(op: &Op, picture: &mut Picture) {
         Op::MakeGateway(addr) => {
             picture.host.gateway = Some(*addr);
         }
-        Op::JoinGateway(name) => {
-            picture.host.veths.insert(name.clone(), true);
+        Op::RouteVeth(name, addr) => {
+            picture.host.veths.insert(name.clone(), Some(*addr));
         }
         Op::DeleteVeth(name) => {
             picture.host.veths.remove(name);
@@ -318,7 +321,11 @@ pub fn apply(op: &Op, picture: &mut Picture) {
 fn apply_network(op: &NetOp, network: &mut NetPicture) {
     match op {
         NetOp::MakeBridge => network.bridge = true,
-        NetOp::MakeVxlan(vxlan) => network.vxlan = Some((*vxlan, true)),
+        NetOp::MakeVxlan(vxlan) => {
+            network.vxlan = Some((*vxlan, true));
+            network.fdb.clear();
+            network.neigh.clear();
+        }
         NetOp::DeleteVxlan => {
             network.vxlan = None;
             network.fdb.clear();
@@ -357,7 +364,8 @@ fn apply_task(id: &TaskId, op: &TaskOp, picture: &mut Picture) {
             task.links.insert(name.clone(), link.clone());
             match link.at {
                 PeerAt::Host => {
-                    picture.host.veths.insert(link.peer.clone(), true);
+                    let addr = link.addr.map(|net| net.addr());
+                    picture.host.veths.insert(link.peer.clone(), addr);
                 }
                 PeerAt::Network(vni) => {
                     let network = picture.networks.entry(vni).or_default();
@@ -372,7 +380,7 @@ fn apply_task(id: &TaskId, op: &TaskOp, picture: &mut Picture) {
         }
         TaskOp::SetGateway(via) => task.gateway = Some(*via),
         TaskOp::Vips(change) => {
-            let table = task.vips.get_or_insert_default();
+            let table = Arc::make_mut(task.vips.get_or_insert_default());
             if change.reset {
                 *table = VipTable::new();
             }

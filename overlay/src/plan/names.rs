@@ -4,11 +4,13 @@ use super::Mac;
 use crate::TaskId;
 use std::net::Ipv4Addr;
 
-/// The host's bridge that joins its tasks to the world.
+/// The host's bridge that has the gateway's address and its pool. It has no ports: each task's link
+/// is routed by itself, so tasks don't meet on it, and a host that filters bridged packets
+/// (`br_netfilter`) filters none of theirs.
 pub const GATEWAY_BRIDGE: &str = "clgw0";
-/// A task's link to that bridge.
+/// A task's link to the host.
 pub const GATEWAY_IF: &str = "gw0";
-/// Prefix of the host's ends of those links; 12 characters follow.
+/// Prefix of the host's ends of those links; 12 characters follow. The bridge's name has it too.
 pub const HOST_VETH_PREFIX: &str = "clg";
 /// The bridge in a network's namespace.
 pub const BRIDGE: &str = "br0";

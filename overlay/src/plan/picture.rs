@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 /// A link-layer address.
@@ -27,8 +28,9 @@ pub struct Picture {
 pub struct HostPicture {
     /// Address of the gateway bridge, if the bridge is there, up and addressed.
     pub gateway: Option<Ipv4Net>,
-    /// Host ends of the tasks' gateway links, and whether each is a live port of the bridge.
-    pub veths: BTreeMap<String, bool>,
+    /// Host ends of the tasks' gateway links, and the task's address that each leads to; `None` if it
+    /// is down or leads nowhere.
+    pub veths: BTreeMap<String, Option<Ipv4Addr>>,
     /// Published ports in our table; `None` if the table isn't there or isn't as we made it.
     pub published: Option<BTreeMap<(Protocol, u16), SocketAddrV4>>,
 }
@@ -92,6 +94,6 @@ pub struct TaskPicture {
     pub links: BTreeMap<String, LinkPicture>,
     /// Next hop of the default route.
     pub gateway: Option<Ipv4Addr>,
-    /// VIPs; `None` if the table isn't there or somebody changed it.
-    pub vips: Option<VipTable>,
+    /// VIPs, shared by tasks of the same networks; `None` if the table isn't there or somebody changed it.
+    pub vips: Option<Arc<VipTable>>,
 }

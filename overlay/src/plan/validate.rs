@@ -24,13 +24,10 @@ pub fn validate_task(view: &View, task: &TaskNet) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     for attachment in &task.networks {
         let id = &attachment.network;
-        let network = view
-            .networks
-            .get(id)
-            .ok_or_else(|| Error::UnknownNetwork {
-                task: task.id.clone(),
-                network: id.clone(),
-            })?;
+        let network = view.networks.get(id).ok_or_else(|| Error::UnknownNetwork {
+            task: task.id.clone(),
+            network: id.clone(),
+        })?;
         validate_network(id, network)?;
         if !seen.insert(id) {
             return Err(bad(format!("network {id} is listed twice")));

@@ -2,6 +2,8 @@
 //! inside its node's namespace.
 #![allow(dead_code)]
 
+pub mod dns;
+
 use ipnet::Ipv4Net;
 use overlay::{
     Attached, Attachment, Config, Endpoint, Network, NetworkId, Overlay, Protocol, PublishedPort,
@@ -232,7 +234,10 @@ impl Node {
 
     /// Everything that could be left behind, as text.
     pub fn listing(&self) -> String {
-        let mut text = run_in(&self.ns, "ip -o link | cut -d: -f2; ip -4 addr show | grep inet; ip route | sed 's/ linkdown//'; nft list ruleset");
+        let mut text = run_in(
+            &self.ns,
+            "ip -o link | cut -d: -f2; ip -4 addr show | grep inet; ip route | sed 's/ linkdown//'; nft list ruleset",
+        );
         if let Ok(folder) = std::fs::read_dir(self.netns_dir()) {
             let mut names: Vec<_> = folder.map(|e| e.unwrap().file_name()).collect();
             names.sort();
@@ -318,12 +323,12 @@ impl Task {
     /// Addresses of a name, by the resolver over UDP.
     pub fn resolve(&self, name: &str) -> Vec<Ipv4Addr> {
         let answer = self.query(name, 1);
-        addresses(&answer)
+        dns::addresses(&answer)
     }
 
     /// The resolver's whole answer over UDP.
     pub fn query(&self, name: &str, kind: u16) -> Vec<u8> {
-        let question = question(name, kind);
+        let question = dns::question(name, kind);
         self.ask_udp(Ipv4Addr::new(127, 0, 0, 11), 53, &question)
             .expect("the resolver answers")
     }
@@ -356,40 +361,6 @@ pub fn ask_udp(addr: Ipv4Addr, port: u16, text: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
-}
-
-/// A DNS question.
-pub fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.').filter(|l| !l.is_empty()) {
-        bytes.push(u8::try_from(label.len()).unwrap());
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.push(0);
-    bytes.extend_from_slice(&kind.to_be_bytes());
-    bytes.extend_from_slice(&[0, 1]);
-    bytes
-}
-
-/// The response code of an answer.
-pub fn rcode(answer: &[u8]) -> u8 {
-    answer[3] & 0x0f
-}
-
-/// The addresses in an answer.
-pub fn addresses(answer: &[u8]) -> Vec<Ipv4Addr> {
-    use hickory_proto::{op::Message, rr::RData};
-    let mut addrs: Vec<_> = Message::from_vec(answer)
-        .unwrap()
-        .answers
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::A(a) => Some(a.0),
-            _ => None,
-        })
-        .collect();
-    addrs.sort();
-    addrs
 }
 
 /// A view in the making, and the tasks in it.
@@ -451,7 +422,10 @@ impl Cluster {
     pub fn task(&mut self, service: &str, slot: u8, node: u8, addr: &str) -> TaskNet {
         let addr: Ipv4Addr = addr.parse().unwrap();
         let id = TaskId::new(format!("{}{slot}id", service.replace('_', "-"))).unwrap();
-        let names = vec![format!("{service}.{slot}"), format!("{service}.{slot}.{id}")];
+        let names = vec![
+            format!("{service}.{slot}"),
+            format!("{service}.{slot}.{id}"),
+        ];
         self.network().endpoints.insert(
             id.clone(),
             Endpoint {

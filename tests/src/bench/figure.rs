@@ -45,7 +45,11 @@ pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let high = *sorted.get(sorted.len() / 2)?;
-    Some(if sorted.len() % 2 == 1 { high } else { f64::midpoint(sorted[sorted.len() / 2 - 1], high) })
+    Some(if sorted.len() % 2 == 1 {
+        high
+    } else {
+        f64::midpoint(sorted[sorted.len() / 2 - 1], high)
+    })
 }
 
 /// How the two compare in a row.
@@ -69,13 +73,19 @@ pub fn ratios(figures: &[Figure]) -> Vec<Ratio> {
     let of = |row: &str, system: &str| figures.iter().find(|f| f.row == row && f.system == system);
     let mut ratios = Vec::new();
     for ours in figures.iter().filter(|f| f.system == "ours") {
-        let Some(swarm) = of(&ours.row, "swarm") else { continue };
+        let Some(swarm) = of(&ours.row, "swarm") else {
+            continue;
+        };
         // Of throughput more is better, of all else less.
         let (better, worse) = match ours.unit {
             "Gbit/s" | "%" => (ours.value, swarm.value),
             _ => (swarm.value, ours.value),
         };
-        let better = if worse > 0.0 { (better / worse * 100.0).round() / 100.0 } else { f64::INFINITY };
+        let better = if worse > 0.0 {
+            (better / worse * 100.0).round() / 100.0
+        } else {
+            f64::INFINITY
+        };
         ratios.push(Ratio {
             row: ours.row.clone(),
             ours: ours.value,
@@ -97,13 +107,24 @@ pub fn table(figures: &[Figure]) -> String {
         }
     }
     let ratios = ratios(figures);
-    let mut out = format!("{:<34} {:>12} {:>12} {:>8}  better by\n", "", "ours", "swarm", "");
+    let mut out = format!(
+        "{:<34} {:>12} {:>12} {:>8}  better by\n",
+        "", "ours", "swarm", ""
+    );
     for row in rows {
         let of = |system: &str| figures.iter().find(|f| f.row == row && f.system == system);
-        let cell = |system: &str| of(system).map_or_else(|| "-".to_owned(), |f| f.value.to_string());
+        let cell =
+            |system: &str| of(system).map_or_else(|| "-".to_owned(), |f| f.value.to_string());
         let unit = figures.iter().find(|f| f.row == row).map_or("", |f| f.unit);
-        let ratio = ratios.iter().find(|r| r.row == row).map_or_else(String::new, |r| format!("{}x", r.better));
-        out += &format!("{row:<34} {:>12} {:>12} {unit:>8}  {ratio}\n", cell("ours"), cell("swarm"));
+        let ratio = ratios
+            .iter()
+            .find(|r| r.row == row)
+            .map_or_else(String::new, |r| format!("{}x", r.better));
+        out += &format!(
+            "{row:<34} {:>12} {:>12} {unit:>8}  {ratio}\n",
+            cell("ours"),
+            cell("swarm")
+        );
     }
     out
 }
@@ -131,8 +152,14 @@ mod tests {
             figure("tcp", "swarm", "Gbit/s", 8.0),
             figure("lonely", "ours", "s", 1.0),
         ];
-        let better: Vec<(String, f64)> = ratios(&figures).into_iter().map(|r| (r.row, r.better)).collect();
-        assert_eq!(better, [("deploy".to_owned(), 5.0), ("tcp".to_owned(), 1.5)]);
+        let better: Vec<(String, f64)> = ratios(&figures)
+            .into_iter()
+            .map(|r| (r.row, r.better))
+            .collect();
+        assert_eq!(
+            better,
+            [("deploy".to_owned(), 5.0), ("tcp".to_owned(), 1.5)]
+        );
         let table = table(&figures);
         assert!(table.contains("5x") && table.contains("lonely"), "{table}");
     }

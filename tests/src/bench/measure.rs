@@ -8,8 +8,14 @@ use super::{NODES, System, Task, figure::Figure, memory, net, resolve};
 use crate::wait_for;
 
 /// All rows, in the order they are measured.
-pub const ROWS: [&str; 6] =
-    ["deploy-overlay-30", "deploy-overlay-100", "remove-100", "memory", "throughput", "name-resolves"];
+pub const ROWS: [&str; 6] = [
+    "deploy-overlay-30",
+    "deploy-overlay-100",
+    "remove-100",
+    "memory",
+    "throughput",
+    "name-resolves",
+];
 
 const LIMIT: Duration = Duration::from_secs(300);
 /// How often the throughput pairs and the names are measured.
@@ -22,7 +28,8 @@ pub fn wanted(words: &[String]) -> Result<Vec<&'static str>> {
             anyhow::bail!("there is no row {word:?}; there are {}", ROWS.join(", "));
         }
     }
-    let named = |row: &&str| words.is_empty() || words.iter().any(|word| row.starts_with(word.as_str()));
+    let named =
+        |row: &&str| words.is_empty() || words.iter().any(|word| row.starts_with(word.as_str()));
     Ok(ROWS.into_iter().filter(named).collect())
 }
 
@@ -42,18 +49,43 @@ pub fn measure(
         found(Figure::of("deploy-overlay-30", name, "s", &[seconds]))?;
         remove(system, "b30")?;
     }
-    if ["deploy-overlay-100", "remove-100", "memory"].iter().any(|row| rows.contains(row)) {
+    if ["deploy-overlay-100", "remove-100", "memory"]
+        .iter()
+        .any(|row| rows.contains(row))
+    {
         let seconds = deploy(system, "b100", 100)?;
         if rows.contains(&"deploy-overlay-100") {
             found(Figure::of("deploy-overlay-100", name, "s", &[seconds]))?;
         }
         if rows.contains(&"memory") {
-            found(Figure::of("memory-daemons-idle-per-node", name, "MiB", &idle))?;
-            found(Figure::of("memory-daemons-at-100-per-node", name, "MiB", &system.daemons_mib()?))?;
+            found(Figure::of(
+                "memory-daemons-idle-per-node",
+                name,
+                "MiB",
+                &idle,
+            ))?;
+            found(Figure::of(
+                "memory-daemons-at-100-per-node",
+                name,
+                "MiB",
+                &system.daemons_mib()?,
+            ))?;
             let shims = system.shims()?;
-            let all = |of: fn(i32) -> Result<f64>| shims.iter().map(|pid| of(*pid)).collect::<Result<Vec<_>>>();
-            found(Figure::of("memory-shim-resident", name, "MiB", &all(memory::resident_mib)?))?;
-            found(Figure::of("memory-shim-proportional", name, "MiB", &all(memory::proportional_mib)?))?;
+            let all = |of: fn(i32) -> Result<f64>| {
+                shims.iter().map(|pid| of(*pid)).collect::<Result<Vec<_>>>()
+            };
+            found(Figure::of(
+                "memory-shim-resident",
+                name,
+                "MiB",
+                &all(memory::resident_mib)?,
+            ))?;
+            found(Figure::of(
+                "memory-shim-proportional",
+                name,
+                "MiB",
+                &all(memory::proportional_mib)?,
+            ))?;
         }
         let seconds = remove(system, "b100")?;
         if rows.contains(&"remove-100") {
@@ -64,7 +96,12 @@ pub fn measure(
         throughput(system, &mut found)?;
     }
     if rows.contains(&"name-resolves") {
-        found(Figure::of("name-resolves", name, "ms", &name_resolves(system)?))?;
+        found(Figure::of(
+            "name-resolves",
+            name,
+            "ms",
+            &name_resolves(system)?,
+        ))?;
     }
     Ok(())
 }
@@ -86,38 +123,72 @@ fn deploy(system: &dyn System, service: &str, replicas: usize) -> Result<f64> {
 fn remove(system: &dyn System, service: &str) -> Result<f64> {
     let start = Instant::now();
     system.remove(service)?;
-    wait_for("no container is left", LIMIT, || Ok(system.containers()? == 0))?;
+    wait_for("no container is left", LIMIT, || {
+        Ok(system.containers()? == 0)
+    })?;
     Ok(start.elapsed().as_secs_f64())
 }
 
 fn one_task(system: &dyn System, service: &str, node: &str) -> Result<Task> {
     system.deploy(service, 1, Some(node))?;
     let mut task = None;
-    wait_for(format!("the task of {service} runs on {node}"), LIMIT, || {
-        task = system.tasks(service)?.into_iter().next();
-        Ok(task.is_some())
-    })?;
+    wait_for(
+        format!("the task of {service} runs on {node}"),
+        LIMIT,
+        || {
+            task = system.tasks(service)?.into_iter().next();
+            Ok(task.is_some())
+        },
+    )?;
     task.with_context(|| format!("{service} has no task"))
 }
 
 /// One TCP stream: the nodes' own network, the overlay, and a VXLAN made by hand, in turns.
-fn throughput(system: &dyn System, found: &mut impl FnMut(Option<Figure>) -> Result<()>) -> Result<()> {
-    let (client, server) = (one_task(system, "tcp1", "node1")?, one_task(system, "tcp2", "node2")?);
+fn throughput(
+    system: &dyn System,
+    found: &mut impl FnMut(Option<Figure>) -> Result<()>,
+) -> Result<()> {
+    let (client, server) = (
+        one_task(system, "tcp1", "node1")?,
+        one_task(system, "tcp2", "node2")?,
+    );
     let hand = net::ByHand::make(system.lab())?;
     let (node1, node2) = (system.lab().node(1), system.lab().node(2));
     let (mut raw, mut overlay, mut by_hand) = (vec![], vec![], vec![]);
     for _ in 0..REPEATS {
-        overlay.push(net::throughput_gbit(client.pid, server.pid, &server.address.to_string())?);
+        overlay.push(net::throughput_gbit(
+            client.pid,
+            server.pid,
+            &server.address.to_string(),
+        )?);
         by_hand.push(hand.throughput_gbit()?);
         let address = node2.address().to_string();
-        raw.push(net::throughput_gbit(node1.holder_pid()?, node2.holder_pid()?, &address)?);
+        raw.push(net::throughput_gbit(
+            node1.holder_pid()?,
+            node2.holder_pid()?,
+            &address,
+        )?);
     }
     let name = system.name();
-    let percent: Vec<f64> = overlay.iter().zip(&by_hand).map(|(o, h)| o / h * 100.0).collect();
+    let percent: Vec<f64> = overlay
+        .iter()
+        .zip(&by_hand)
+        .map(|(o, h)| o / h * 100.0)
+        .collect();
     found(Figure::of("throughput-overlay", name, "Gbit/s", &overlay))?;
-    found(Figure::of("throughput-vxlan-by-hand", name, "Gbit/s", &by_hand))?;
+    found(Figure::of(
+        "throughput-vxlan-by-hand",
+        name,
+        "Gbit/s",
+        &by_hand,
+    ))?;
     found(Figure::of("throughput-nodes", name, "Gbit/s", &raw))?;
-    found(Figure::of("throughput-overlay-of-by-hand", name, "%", &percent))?;
+    found(Figure::of(
+        "throughput-overlay-of-by-hand",
+        name,
+        "%",
+        &percent,
+    ))?;
     drop(hand);
     system.remove("tcp2")?;
     remove(system, "tcp1").map(drop)
@@ -131,7 +202,9 @@ fn name_resolves(system: &dyn System) -> Result<Vec<f64>> {
         let service = format!("named{number}");
         let watch = resolve::watch(client.pid, &system.dns_name(&service), LIMIT);
         let task = one_task(system, &service, "node2")?;
-        let resolved = watch.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))??;
+        let resolved = watch
+            .join()
+            .map_err(|_| anyhow::anyhow!("the asking thread panicked"))??;
         // Before Running, when the name comes first.
         all.push(((resolved - task.running_since) * 1000.0).max(0.0));
         system.remove(&service)?;
@@ -146,9 +219,18 @@ mod tests {
 
     #[test]
     fn words_choose_rows() {
-        let of = |words: &[&str]| wanted(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let of =
+            |words: &[&str]| wanted(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
         assert_eq!(of(&[]).expect("all"), ROWS);
-        assert_eq!(of(&["deploy", "memory"]).expect("some"), ["deploy-overlay-30", "deploy-overlay-100", "memory"]);
-        assert!(of(&["speed"]).expect_err("none").to_string().contains("name-resolves"));
+        assert_eq!(
+            of(&["deploy", "memory"]).expect("some"),
+            ["deploy-overlay-30", "deploy-overlay-100", "memory"]
+        );
+        assert!(
+            of(&["speed"])
+                .expect_err("none")
+                .to_string()
+                .contains("name-resolves")
+        );
     }
 }

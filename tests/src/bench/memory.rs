@@ -16,8 +16,16 @@ pub fn proportional_mib(pid: i32) -> Result<f64> {
 
 fn kib(path: &str, key: &str) -> Result<f64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|l| l.strip_prefix(key)).with_context(|| format!("{path} has no {key}"))?;
-    let number: f64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{path}: {line}"))?;
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(key))
+        .with_context(|| format!("{path} has no {key}"))?;
+    let number: f64 = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .with_context(|| format!("{path}: {line}"))?;
     Ok(number / 1024.0)
 }
 
@@ -28,8 +36,10 @@ mod tests {
     #[test]
     fn a_process_has_some() {
         let own = i32::try_from(std::process::id()).expect("a pid");
-        let (resident, proportional) =
-            (resident_mib(own).expect("resident"), proportional_mib(own).expect("proportional"));
+        let (resident, proportional) = (
+            resident_mib(own).expect("resident"),
+            proportional_mib(own).expect("proportional"),
+        );
         assert!(resident > 0.0 && proportional > 0.0 && proportional <= resident * 1.5);
     }
 }

@@ -25,7 +25,9 @@ pub fn in_network_of(command: &mut Command, pid: i32) -> Result<&mut Command> {
     // SAFETY: setns is one system call on a descriptor opened before; nothing is allocated or locked
     // between fork and exec.
     unsafe {
-        command.pre_exec(move || setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from));
+        command.pre_exec(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
+        });
     }
     Ok(command)
 }
@@ -33,20 +35,42 @@ pub fn in_network_of(command: &mut Command, pid: i32) -> Result<&mut Command> {
 /// One TCP stream from one process's network to an address in another's, in Gbit/s as received.
 pub fn throughput_gbit(client_pid: i32, server_pid: i32, address: &str) -> Result<f64> {
     let mut server = Command::new("iperf3");
-    server.args(["-s", "-1", "-p", &PORT.to_string()]).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut server = in_network_of(&mut server, server_pid)?.spawn().context("iperf3 is needed: run tests/deps bench")?;
+    server
+        .args(["-s", "-1", "-p", &PORT.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut server = in_network_of(&mut server, server_pid)?
+        .spawn()
+        .context("iperf3 is needed: run tests/deps bench")?;
     let measure = || -> Result<f64> {
-        wait_for("iperf3 listens", Duration::from_secs(10), || Ok(listens(server_pid)))?;
+        wait_for("iperf3 listens", Duration::from_secs(10), || {
+            Ok(listens(server_pid))
+        })?;
         let mut client = Command::new("iperf3");
-        client.args(["-c", address, "-p", &PORT.to_string(), "-t", &SECONDS.to_string(), "-J"]);
+        client.args([
+            "-c",
+            address,
+            "-p",
+            &PORT.to_string(),
+            "-t",
+            &SECONDS.to_string(),
+            "-J",
+        ]);
         let limit = Duration::from_secs(u64::from(SECONDS) + 20);
-        let output = run::bounded(in_network_of(&mut client, client_pid)?, b"", limit)?.checked()?;
+        let output =
+            run::bounded(in_network_of(&mut client, client_pid)?, b"", limit)?.checked()?;
         let json: Value = serde_json::from_str(&output.stdout)?;
-        let bits = json.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
+        let bits = json
+            .pointer("/end/sum_received/bits_per_second")
+            .and_then(Value::as_f64);
         Ok(bits.with_context(|| format!("iperf3 gave no figure: {}", output.stdout))? / 1e9)
     };
     let measured = measure();
-    let ended = measured.is_ok() && wait_for("iperf3 ends", Duration::from_secs(5), || Ok(server.try_wait()?.is_some())).is_ok();
+    let ended = measured.is_ok()
+        && wait_for("iperf3 ends", Duration::from_secs(5), || {
+            Ok(server.try_wait()?.is_some())
+        })
+        .is_ok();
     if !ended {
         server.kill()?;
     }
@@ -83,7 +107,10 @@ impl ByHand {
 
     /// Makes it.
     pub fn make(lab: &Lab) -> Result<Self> {
-        let mut hand = Self { pids: [0; 2], keepers: vec![] };
+        let mut hand = Self {
+            pids: [0; 2],
+            keepers: vec![],
+        };
         for number in [1, 2] {
             let (node, peer) = (lab.node(number), lab.node(3 - number));
             // Another port than either system's, and its own bridge: nothing of theirs is touched.
@@ -105,7 +132,8 @@ impl ByHand {
             );
             node.run_ok(["sh", "-c", &script])?;
             // A process in it, to name the namespace by.
-            let mut keeper = node.command(["nsenter", "--net=/run/netns/hand", "sleep", "1000000"])?;
+            let mut keeper =
+                node.command(["nsenter", "--net=/run/netns/hand", "sleep", "1000000"])?;
             let keeper = keeper.stdin(Stdio::null()).spawn()?;
             let pid = i32::try_from(keeper.id())?;
             let outside = crate::procfs::namespace(node.holder_pid()?, "net");

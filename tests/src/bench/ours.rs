@@ -21,19 +21,30 @@ pub struct Ours {
 impl Ours {
     /// Makes the cluster, loads the image and makes the network.
     pub fn up(bin_dir: PathBuf) -> Result<Self> {
-        let lab = Lab::builder().nodes(NODES).managers(NODES).bin_dir(bin_dir).up()?;
+        let lab = Lab::builder()
+            .nodes(NODES)
+            .managers(NODES)
+            .bin_dir(bin_dir)
+            .up()?;
         let image = places::image("busybox")?.display().to_string();
         for node in lab.nodes() {
             node.run_ok(["clusterctl", "image", "load", "-i", &image])?;
         }
-        lab.node(1).run_ok(["clusterctl", "network", "create", "-d", "overlay", NETWORK])?;
+        lab.node(1)
+            .run_ok(["clusterctl", "network", "create", "-d", "overlay", NETWORK])?;
         Ok(Self { lab })
     }
 
     fn json(&self, words: &[&str]) -> Result<Vec<Value>> {
-        let all = ["clusterctl"].iter().chain(words).chain(&["--format", "json"]);
+        let all = ["clusterctl"]
+            .iter()
+            .chain(words)
+            .chain(&["--format", "json"]);
         let value = self.lab.node(1).run_json(all.copied())?;
-        value.as_array().cloned().with_context(|| format!("{words:?} printed no list"))
+        value
+            .as_array()
+            .cloned()
+            .with_context(|| format!("{words:?} printed no list"))
     }
 }
 
@@ -47,7 +58,7 @@ impl System for Ours {
     }
 
     fn deploy(&self, service: &str, replicas: usize, node: Option<&str>) -> Result<()> {
-        let mut deploy = json!({"replicas": replicas, "endpoint_mode": "dnsrr"});
+        let mut deploy = json!({"replicas": replicas});
         if let Some(node) = node {
             deploy["placement"] = json!({"constraints": [format!("node.hostname=={node}")]});
         }
@@ -60,7 +71,9 @@ impl System for Ours {
         });
         let words = ["clusterctl", "deploy", "--detach", "-c", "-", service];
         let mut command = self.lab.node(1).command(words)?;
-        run::bounded(&mut command, file.to_string().as_bytes(), LIMIT)?.checked().map(drop)
+        run::bounded(&mut command, file.to_string().as_bytes(), LIMIT)?
+            .checked()
+            .map(drop)
     }
 
     fn dns_name(&self, service: &str) -> String {
@@ -70,23 +83,34 @@ impl System for Ours {
     fn running(&self, service: &str) -> Result<usize> {
         let name = self.dns_name(service);
         let all = self.json(&["service", "ls"])?;
-        let row = all.iter().find(|row| row.pointer("/spec/name").and_then(Value::as_str) == Some(&name));
-        let running = row.and_then(|row| row.get("running")).and_then(Value::as_u64);
-        Ok(usize::try_from(running.with_context(|| format!("service {name} is not listed"))?)?)
+        let row = all
+            .iter()
+            .find(|row| row.pointer("/spec/name").and_then(Value::as_str) == Some(&name));
+        let running = row
+            .and_then(|row| row.get("running"))
+            .and_then(Value::as_u64);
+        Ok(usize::try_from(running.with_context(|| {
+            format!("service {name} is not listed")
+        })?)?)
     }
 
     fn tasks(&self, service: &str) -> Result<Vec<Task>> {
         let mut tasks = Vec::new();
         for row in self.json(&["service", "ps", &self.dns_name(service)])? {
             if row.pointer("/status/state").and_then(Value::as_str) == Some("running") {
-                tasks.push(task(&row).with_context(|| format!("a running task lacks something: {row}"))?);
+                tasks.push(
+                    task(&row).with_context(|| format!("a running task lacks something: {row}"))?,
+                );
             }
         }
         Ok(tasks)
     }
 
     fn remove(&self, service: &str) -> Result<()> {
-        self.lab.node(1).run_ok(["clusterctl", "stack", "rm", "--detach", service]).map(drop)
+        self.lab
+            .node(1)
+            .run_ok(["clusterctl", "stack", "rm", "--detach", service])
+            .map(drop)
     }
 
     fn containers(&self) -> Result<usize> {
@@ -98,7 +122,11 @@ impl System for Ours {
         let mut all = Vec::new();
         for node in &record.nodes {
             let daemon = daemon::running(record, &node.name)?;
-            all.push(memory::resident_mib(daemon.with_context(|| format!("no clusterd on {}", node.name))?.pid)?);
+            all.push(memory::resident_mib(
+                daemon
+                    .with_context(|| format!("no clusterd on {}", node.name))?
+                    .pid,
+            )?);
         }
         Ok(all)
     }
@@ -116,7 +144,8 @@ impl System for Ours {
         let mut shims = Vec::new();
         for process in procfs::processes()? {
             let pid = process.id.pid;
-            let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+            let runs =
+                std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
             let inside = procfs::namespace(pid, "mnt").is_some_and(|space| spaces.contains(&space));
             if runs && inside && !daemons.contains(&pid) && process.state != 'Z' {
                 shims.push(pid);
@@ -131,7 +160,11 @@ fn task(row: &Value) -> Option<Task> {
     Some(Task {
         node: row.get("hostname")?.as_str()?.to_owned(),
         pid: i32::try_from(row.pointer("/status/pid")?.as_i64()?).ok()?,
-        address: row.pointer("/addresses/0/address")?.as_str()?.parse().ok()?,
+        address: row
+            .pointer("/addresses/0/address")?
+            .as_str()?
+            .parse()
+            .ok()?,
         running_since: std::time::Duration::from_millis(u64::try_from(at).ok()?).as_secs_f64(),
     })
 }

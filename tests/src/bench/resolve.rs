@@ -22,7 +22,8 @@ pub fn watch(pid: i32, name: &str, limit: Duration) -> thread::JoinHandle<Result
         let path = format!("/proc/{pid}/ns/net");
         let namespace = fs::File::open(&path).with_context(|| format!("cannot open {path}"))?;
         // Only this thread, which ends with its answer.
-        setns(&namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {path}"))?;
+        setns(&namespace, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter {path}"))?;
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(RESOLVER)?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -37,7 +38,9 @@ pub fn watch(pid: i32, name: &str, limit: Duration) -> thread::JoinHandle<Result
                 && let Ok(length) = socket.recv(&mut answer)
                 && has_address(id, &answer[..length])
             {
-                return Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64());
+                return Ok(SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)?
+                    .as_secs_f64());
             }
             thread::sleep(EVERY);
         }
@@ -74,8 +77,14 @@ mod tests {
         assert_eq!(bytes[..12], [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[12..], [1, b'a', 2, b'b', b'c', 0, 0, 1, 0, 1]);
         assert!(has_address(7, &[0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]));
-        assert!(!has_address(7, &[0, 7, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]), "no such name");
-        assert!(!has_address(8, &[0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]), "another question's");
+        assert!(
+            !has_address(7, &[0, 7, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]),
+            "no such name"
+        );
+        assert!(
+            !has_address(8, &[0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]),
+            "another question's"
+        );
         assert!(!has_address(7, &[0, 7]));
     }
 }

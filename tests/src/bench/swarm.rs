@@ -33,8 +33,16 @@ pub struct Swarm {
 impl Swarm {
     /// Starts the daemons, makes the Swarm, loads the image and makes the network.
     pub fn up(bin_dir: PathBuf) -> Result<Self> {
-        let lab = Lab::builder().nodes(NODES).start(false).bin_dir(bin_dir).up()?;
-        let mut swarm = Self { lab, daemons: vec![], network: String::new() };
+        let lab = Lab::builder()
+            .nodes(NODES)
+            .start(false)
+            .bin_dir(bin_dir)
+            .up()?;
+        let mut swarm = Self {
+            lab,
+            daemons: vec![],
+            network: String::new(),
+        };
         swarm.start()?;
         Ok(swarm)
     }
@@ -43,8 +51,15 @@ impl Swarm {
         for node in self.lab.nodes() {
             let log = std::fs::File::create(daemon::log_path(self.lab.record(), node.name())?)?;
             let mut command = node.command(["setsid", "sh", "-ec", DOCKERD])?;
-            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-            self.daemons.push(command.spawn().context("cannot start dockerd: run tests/deps bench")?);
+            command
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log);
+            self.daemons.push(
+                command
+                    .spawn()
+                    .context("cannot start dockerd: run tests/deps bench")?,
+            );
         }
         let image = std::fs::read(places::image("busybox")?)?;
         for node in self.lab.nodes() {
@@ -53,13 +68,22 @@ impl Swarm {
                 http::send(&socket, "GET", "/_ping", "text/plain", b"").map(|_| true)
             })
             .with_context(|| node.log_tail(20))?;
-            http::send(&socket, "POST", "/v1.41/images/load?quiet=1", "application/x-tar", &image)?;
+            http::send(
+                &socket,
+                "POST",
+                "/v1.41/images/load?quiet=1",
+                "application/x-tar",
+                &image,
+            )?;
         }
         self.join()?;
         let network = json!({"Name": "bench", "Driver": "overlay", "CheckDuplicate": true,
             "IPAM": {"Config": [{"Subnet": "10.77.0.0/16"}]}});
         let made = self.call(1, "POST", "/networks/create", Some(&network))?;
-        self.network = made["Id"].as_str().context("the network has no id")?.to_owned();
+        self.network = made["Id"]
+            .as_str()
+            .context("the network has no id")?
+            .to_owned();
         Ok(())
     }
 
@@ -76,22 +100,35 @@ impl Swarm {
         }
         wait_for("all nodes of the Swarm are ready", LIMIT, || {
             let nodes = self.call(1, "GET", "/nodes", None)?;
-            let ready = nodes.as_array().into_iter().flatten().filter(|n| n["Status"]["State"] == "ready");
+            let ready = nodes
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|n| n["Status"]["State"] == "ready");
             Ok(ready.count() == NODES)
         })
     }
 
     fn call(&self, number: usize, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        http::call(&socket(self.lab.node(number))?, method, &format!("{API}{path}"), body)
+        http::call(
+            &socket(self.lab.node(number))?,
+            method,
+            &format!("{API}{path}"),
+            body,
+        )
     }
 
     fn running_tasks(&self, service: &str) -> Result<Vec<Value>> {
         // {"service":["NAME"],"desired-state":["running"]}
-        let filter =
-            format!("%7B%22service%22:%5B%22{service}%22%5D,%22desired-state%22:%5B%22running%22%5D%7D");
+        let filter = format!(
+            "%7B%22service%22:%5B%22{service}%22%5D,%22desired-state%22:%5B%22running%22%5D%7D"
+        );
         let tasks = self.call(1, "GET", &format!("/tasks?filters={filter}"), None)?;
         let all = tasks.as_array().cloned().unwrap_or_default();
-        Ok(all.into_iter().filter(|t| t["Status"]["State"] == "running").collect())
+        Ok(all
+            .into_iter()
+            .filter(|t| t["Status"]["State"] == "running")
+            .collect())
     }
 
     /// The pids of processes of this name's beginning, by node.
@@ -100,8 +137,11 @@ impl Swarm {
         let mut found = Vec::new();
         for node in self.lab.nodes() {
             let space = procfs::namespace(node.holder_pid()?, "mnt");
-            let inside = all.iter().filter(|p| begins.iter().any(|b| p.command.starts_with(b)));
-            let inside = inside.filter(|p| procfs::namespace(p.id.pid, "mnt") == space && p.state != 'Z');
+            let inside = all
+                .iter()
+                .filter(|p| begins.iter().any(|b| p.command.starts_with(b)));
+            let inside =
+                inside.filter(|p| procfs::namespace(p.id.pid, "mnt") == space && p.state != 'Z');
             found.push(inside.map(|p| p.id.pid).collect());
         }
         Ok(found)
@@ -130,7 +170,8 @@ impl System for Swarm {
             "Mode": {"Replicated": {"Replicas": replicas}},
             "EndpointSpec": {"Mode": "dnsrr"},
         });
-        self.call(1, "POST", "/services/create", Some(&spec)).map(drop)
+        self.call(1, "POST", "/services/create", Some(&spec))
+            .map(drop)
     }
 
     fn dns_name(&self, service: &str) -> String {
@@ -145,21 +186,32 @@ impl System for Swarm {
         let nodes = self.call(1, "GET", "/nodes", None)?;
         let mut tasks = Vec::new();
         for row in self.running_tasks(service)? {
-            let node = nodes.as_array().into_iter().flatten().find(|n| n["ID"] == row["NodeID"]);
+            let node = nodes
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|n| n["ID"] == row["NodeID"]);
             let node = node.and_then(|n| n["Description"]["Hostname"].as_str());
-            tasks.push(task(&row, node).with_context(|| format!("a running task lacks something: {row}"))?);
+            tasks.push(
+                task(&row, node)
+                    .with_context(|| format!("a running task lacks something: {row}"))?,
+            );
         }
         Ok(tasks)
     }
 
     fn remove(&self, service: &str) -> Result<()> {
-        self.call(1, "DELETE", &format!("/services/{service}"), None).map(drop)
+        self.call(1, "DELETE", &format!("/services/{service}"), None)
+            .map(drop)
     }
 
     fn containers(&self) -> Result<usize> {
         let mut count = 0;
         for number in 1..=NODES {
-            count += self.call(number, "GET", "/containers/json?all=1", None)?.as_array().map_or(0, Vec::len);
+            count += self
+                .call(number, "GET", "/containers/json?all=1", None)?
+                .as_array()
+                .map_or(0, Vec::len);
         }
         Ok(count)
     }
@@ -167,7 +219,12 @@ impl System for Swarm {
     fn daemons_mib(&self) -> Result<Vec<f64>> {
         let daemons = self.processes(&["dockerd", "containerd"])?;
         let shims = self.shims()?;
-        let sum = |pids: Vec<i32>| pids.iter().filter(|p| !shims.contains(p)).map(|p| memory::resident_mib(*p)).sum();
+        let sum = |pids: Vec<i32>| {
+            pids.iter()
+                .filter(|p| !shims.contains(p))
+                .map(|p| memory::resident_mib(*p))
+                .sum()
+        };
         daemons.into_iter().map(sum).collect()
     }
 
@@ -180,12 +237,17 @@ impl Drop for Swarm {
     fn drop(&mut self) {
         // Gently first: dockerd takes its containers along. The lab removes what is left.
         for pids in self.processes(&["dockerd"]).unwrap_or_default() {
-            for id in pids.into_iter().filter_map(|pid| procfs::ProcessId::of(pid).ok()) {
+            for id in pids
+                .into_iter()
+                .filter_map(|pid| procfs::ProcessId::of(pid).ok())
+            {
                 let _ = id.signal(libc::SIGTERM);
             }
         }
         for child in &mut self.daemons {
-            let ended = wait_for("dockerd ends", Duration::from_secs(20), || Ok(child.try_wait()?.is_some()));
+            let ended = wait_for("dockerd ends", Duration::from_secs(20), || {
+                Ok(child.try_wait()?.is_some())
+            });
             if ended.is_err() {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -17,8 +17,10 @@ use cluster_tests::{
 
 /// Measure this project and a Docker Swarm side by side: JSON lines, then a table
 #[derive(Parser)]
-#[command(after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves.\n\
-    The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput")]
+#[command(
+    after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves.\n\
+    The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput"
+)]
 struct Cli {
     /// Which rows [default: all]
     rows: Vec<String>,
@@ -52,7 +54,9 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     let rows = measure::wanted(&cli.rows)?;
     let bin_dir = match &cli.bin_dir {
-        Some(dir) => dir.canonicalize().with_context(|| format!("cannot use --bin-dir {}", dir.display()))?,
+        Some(dir) => dir
+            .canonicalize()
+            .with_context(|| format!("cannot use --bin-dir {}", dir.display()))?,
         None => places::bin_dir()?,
     };
     let mut figures: Vec<Figure> = Vec::new();
@@ -74,10 +78,17 @@ fn run(cli: &Cli) -> Result<()> {
                 Which::Swarm => Swarm::up(bin_dir.clone()).map(|s| Box::new(s) as Box<dyn System>),
             };
             // What one of them can't do must not cost the figures of the other.
-            let name = if which == Which::Ours { "ours" } else { "swarm" };
+            let name = if which == Which::Ours {
+                "ours"
+            } else {
+                "swarm"
+            };
             let done = system.and_then(|system| {
                 measure::measure(system.as_ref(), &rows, &mut keep).with_context(|| {
-                    let tails = system.lab().nodes().map(|n| format!("{}: {}", n.name(), n.log_tail(10)));
+                    let tails = system
+                        .lab()
+                        .nodes()
+                        .map(|n| format!("{}: {}", n.name(), n.log_tail(10)));
                     format!("logs end with:\n{}", tails.collect::<Vec<_>>().join("\n"))
                 })
             });
@@ -89,17 +100,25 @@ fn run(cli: &Cli) -> Result<()> {
         println!("{}", serde_json::to_string(&ratio)?);
     }
     eprintln!("\n{}", table(&figures));
-    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
 }
 
 /// The figures of all rounds, by row and system.
 fn merge(figures: &[Figure]) -> Vec<Figure> {
     let mut merged: Vec<Figure> = Vec::new();
     for figure in figures {
-        match merged.iter_mut().find(|m| m.row == figure.row && m.system == figure.system) {
+        match merged
+            .iter_mut()
+            .find(|m| m.row == figure.row && m.system == figure.system)
+        {
             Some(known) => {
                 let runs: Vec<f64> = known.runs.iter().chain(&figure.runs).copied().collect();
-                *known = Figure::of(&figure.row, &figure.system, figure.unit, &runs).unwrap_or(figure.clone());
+                *known = Figure::of(&figure.row, &figure.system, figure.unit, &runs)
+                    .unwrap_or(figure.clone());
             }
             None => merged.push(figure.clone()),
         }

@@ -68,8 +68,10 @@ enum Format {
 #[derive(Subcommand)]
 enum Cmd {
     /// Make a lab and a cluster in it
-    #[command(after_help = "Examples:\n  lab up --nodes 3 --managers 3\n  lab up --no-init       \
-        clusterd runs on every node, in no cluster yet\n  lab up --no-clusterd   bare hosts")]
+    #[command(
+        after_help = "Examples:\n  lab up --nodes 3 --managers 3\n  lab up --no-init       \
+        clusterd runs on every node, in no cluster yet\n  lab up --no-clusterd   bare hosts"
+    )]
     Up(Up),
     /// Run a command on a node; its exit code is lab's
     #[command(after_help = "Examples:\n  lab run node1 -- clusterctl node ls\n  \
@@ -173,7 +175,11 @@ fn main() -> ExitCode {
             eprintln!("lab: {e:#}");
             // What a shell answers for a command that isn't there.
             let missing = e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-            if missing == Some(std::io::ErrorKind::NotFound) { ExitCode::from(127) } else { ExitCode::FAILURE }
+            if missing == Some(std::io::ErrorKind::NotFound) {
+                ExitCode::from(127)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -184,7 +190,11 @@ fn act(command: Cmd) -> Result<()> {
     }
     match command {
         Cmd::Up(options) => up(options),
-        Cmd::Run { node, which, command } => {
+        Cmd::Run {
+            node,
+            which,
+            command,
+        } => {
             let record = Record::find(&which.name)?;
             let mut ready = enter::command(&record, &node, &command)?;
             // Only comes back if it could not be run.
@@ -209,7 +219,10 @@ fn act(command: Cmd) -> Result<()> {
             let path = daemon::log_path(&Record::find(&of.which.name)?, &of.node)?;
             let lines = tail.map_or_else(|| "+1".to_owned(), |n| n.to_string());
             let mut command = Command::new("tail");
-            command.args(["-n", &lines]).args(follow.then_some("-F")).arg(&path);
+            command
+                .args(["-n", &lines])
+                .args(follow.then_some("-F"))
+                .arg(&path);
             Err(command.exec()).with_context(|| format!("cannot show {}", path.display()))
         }
     }
@@ -217,7 +230,9 @@ fn act(command: Cmd) -> Result<()> {
 
 fn up(up: Up) -> Result<()> {
     let bin_dir = match up.bin_dir {
-        Some(dir) => dir.canonicalize().with_context(|| format!("cannot use --bin-dir {}", dir.display()))?,
+        Some(dir) => dir
+            .canonicalize()
+            .with_context(|| format!("cannot use --bin-dir {}", dir.display()))?,
         None => places::bin_dir()?,
     };
     let mut options = Options::new(up.which.name, bin_dir);
@@ -235,7 +250,11 @@ fn up(up: Up) -> Result<()> {
 }
 
 fn down(name: &str, all: bool, keep: bool) -> Result<()> {
-    let names = if all { record::all()? } else { vec![name.to_owned()] };
+    let names = if all {
+        record::all()?
+    } else {
+        vec![name.to_owned()]
+    };
     let mut problems = Vec::new();
     for name in names {
         match lab::down(&name, keep) {
@@ -243,7 +262,11 @@ fn down(name: &str, all: bool, keep: bool) -> Result<()> {
             Err(e) => problems.push(format!("{e:#}")),
         }
     }
-    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
 }
 
 fn show_status(name: Option<String>, format: Format) -> Result<()> {
@@ -275,7 +298,10 @@ fn show_status(name: Option<String>, format: Format) -> Result<()> {
                 (_, Some(pid), true) => format!("clusterd {pid}"),
                 (_, Some(pid), false) => format!("clusterd {pid}, not answering"),
             };
-            println!("  {:<8} {:<16} {:<8} {daemon}", node.name, node.address, node.role);
+            println!(
+                "  {:<8} {:<16} {:<8} {daemon}",
+                node.name, node.address, node.role
+            );
         }
     }
     Ok(())

@@ -20,8 +20,10 @@ use tar::{EntryType, Header};
 
 /// Pack a root file system into an image archive
 #[derive(Parser)]
-#[command(after_help = "Example:\n  mkimage --rootfs build/redis --shared-with build/flask --name redis:7 \\\n    \
-    --config '{\"Entrypoint\":[\"redis-server\"],\"User\":\"redis\"}' -o redis.tar")]
+#[command(
+    after_help = "Example:\n  mkimage --rootfs build/redis --shared-with build/flask --name redis:7 \\\n    \
+    --config '{\"Entrypoint\":[\"redis-server\"],\"User\":\"redis\"}' -o redis.tar"
+)]
 struct Cli {
     /// The folder to pack
     #[arg(long)]
@@ -90,7 +92,11 @@ fn main() -> Result<()> {
             Format::Docker => write_docker(&mut archive, &cli.name, &image, layers)?,
             Format::Oci => write_oci(&mut archive, &cli.name, &image, layers)?,
         }
-        archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()?;
+        archive
+            .into_inner()?
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_data()?;
         fs::rename(&part, &cli.output)?;
         Ok(())
     };
@@ -103,7 +109,9 @@ fn tree(root: &Path) -> Result<BTreeMap<PathBuf, Metadata>> {
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let path = root.join(&folder);
-        for entry in fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))? {
+        for entry in
+            fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?
+        {
             let entry = entry?;
             let meta = entry.metadata()?;
             let name = folder.join(entry.file_name());
@@ -127,7 +135,10 @@ fn split(root: &Path, all: Tree, other: &Path) -> Result<(Tree, Tree)> {
         let alike = match fs::symlink_metadata(other.join(&name)) {
             Ok(theirs) => alike(&root.join(&name), &meta, &other.join(&name), &theirs)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            Err(e) => return Err(e).with_context(|| format!("cannot read {}", other.join(&name).display())),
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("cannot read {}", other.join(&name).display()));
+            }
         };
         if alike { &mut shared } else { &mut own }.insert(name, meta);
     }
@@ -146,7 +157,10 @@ fn alike(path: &Path, meta: &Metadata, other_path: &Path, other: &Metadata) -> R
     }
     // A link within one layer has to find its target there.
     let plain = meta.nlink() == 1 && other.nlink() == 1;
-    Ok(plain && meta.len() == other.len() && meta.mtime() == other.mtime() && fs::read(path)? == fs::read(other_path)?)
+    Ok(plain
+        && meta.len() == other.len()
+        && meta.mtime() == other.mtime()
+        && fs::read(path)? == fs::read(other_path)?)
 }
 
 fn layer(root: &Path, set: &Tree, format: Format) -> Result<Layer> {
@@ -160,7 +174,11 @@ fn layer(root: &Path, set: &Tree, format: Format) -> Result<Layer> {
     let mut data = data.into_inner().map_err(io::IntoInnerError::into_error)?;
     data.rewind()?;
     let blob = match format {
-        Format::Docker => Blob { digest: diff_id.clone(), size, data },
+        Format::Docker => Blob {
+            digest: diff_id.clone(),
+            size,
+            data,
+        },
         Format::Oci => gzip(data)?,
     };
     Ok(Layer { diff_id, blob })
@@ -197,7 +215,11 @@ fn add<W: Write>(
         inodes.insert(meta.ino(), name.to_owned());
         header.set_entry_type(EntryType::Regular);
         header.set_size(meta.len());
-        builder.append_data(&mut header, name, BufReader::new(File::open(root.join(name))?))?;
+        builder.append_data(
+            &mut header,
+            name,
+            BufReader::new(File::open(root.join(name))?),
+        )?;
     }
     Ok(())
 }
@@ -218,8 +240,14 @@ fn image_config(config: &Value, layers: &[Layer]) -> Vec<u8> {
         "aarch64" => "arm64",
         other => other,
     };
-    let history: Vec<Value> = layers.iter().map(|_| json!({"created": EPOCH, "created_by": "mkimage"})).collect();
-    let diff_ids: Vec<String> = layers.iter().map(|l| format!("sha256:{}", l.diff_id)).collect();
+    let history: Vec<Value> = layers
+        .iter()
+        .map(|_| json!({"created": EPOCH, "created_by": "mkimage"}))
+        .collect();
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|l| format!("sha256:{}", l.diff_id))
+        .collect();
     let image = json!({
         "created": EPOCH,
         "architecture": architecture,
@@ -262,14 +290,23 @@ fn write_oci<W: Write>(
     let mut descriptors = Vec::new();
     for mut layer in layers {
         let blob = &mut layer.blob;
-        put_stream(archive, &format!("blobs/sha256/{}", blob.digest), blob.size, &mut blob.data)?;
+        put_stream(
+            archive,
+            &format!("blobs/sha256/{}", blob.digest),
+            blob.size,
+            &mut blob.data,
+        )?;
         descriptors.push(json!({
             "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
             "digest": format!("sha256:{}", blob.digest),
             "size": blob.size,
         }));
     }
-    put(archive, &format!("blobs/sha256/{}", digest_of(image)), image)?;
+    put(
+        archive,
+        &format!("blobs/sha256/{}", digest_of(image)),
+        image,
+    )?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -282,7 +319,11 @@ fn write_oci<W: Write>(
     })
     .to_string();
     let digest = digest_of(manifest.as_bytes());
-    put(archive, &format!("blobs/sha256/{digest}"), manifest.as_bytes())?;
+    put(
+        archive,
+        &format!("blobs/sha256/{digest}"),
+        manifest.as_bytes(),
+    )?;
     // As Docker's and containerd's own exports name it.
     let index = json!({
         "schemaVersion": 2,
@@ -301,7 +342,12 @@ fn write_oci<W: Write>(
 }
 
 fn put<W: Write>(archive: &mut tar::Builder<W>, name: &str, data: &[u8]) -> Result<()> {
-    put_stream(archive, name, u64::try_from(data.len())?, &mut io::Cursor::new(data))
+    put_stream(
+        archive,
+        name,
+        u64::try_from(data.len())?,
+        &mut io::Cursor::new(data),
+    )
 }
 
 fn put_stream<W: Write>(
@@ -314,7 +360,9 @@ fn put_stream<W: Write>(
     header.set_mode(0o644);
     header.set_size(size);
     header.set_entry_type(EntryType::Regular);
-    archive.append_data(&mut header, name, data).with_context(|| format!("cannot add {name}"))
+    archive
+        .append_data(&mut header, name, data)
+        .with_context(|| format!("cannot add {name}"))
 }
 
 fn digest_of(data: &[u8]) -> String {
@@ -334,7 +382,11 @@ struct Hashing<W> {
 
 impl<W: Write> Hashing<W> {
     fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), size: 0 }
+        Self {
+            inner,
+            hash: Sha256::new(),
+            size: 0,
+        }
     }
 
     fn finish(mut self) -> io::Result<(String, u64, W)> {

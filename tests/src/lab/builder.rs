@@ -36,7 +36,14 @@ impl Lab {
     /// Describe the lab.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { nodes: 2, managers: 1, start: true, init: true, bin_dir: None, clusterd_args: vec![] }
+        Builder {
+            nodes: 2,
+            managers: 1,
+            start: true,
+            init: true,
+            bin_dir: None,
+            clusterd_args: vec![],
+        }
     }
 
     /// The node of this number, counted from 1.
@@ -135,7 +142,9 @@ impl Builder {
         options.init = self.start && self.init;
         options.clusterd_args = self.clusterd_args;
         options.owner = Some(own);
-        Ok(Lab { record: up(&options, &|_| ())? })
+        Ok(Lab {
+            record: up(&options, &|_| ())?,
+        })
     }
 }
 
@@ -144,11 +153,17 @@ impl Drop for Lab {
         let panicking = std::thread::panicking();
         if panicking {
             for node in self.nodes() {
-                eprintln!("--- end of the log of {} ---\n{}", node.name(), node.log_tail(40));
+                eprintln!(
+                    "--- end of the log of {} ---\n{}",
+                    node.name(),
+                    node.log_tail(40)
+                );
             }
         }
         match down::down(&self.record.name, panicking) {
-            Ok(logs) => logs.iter().for_each(|log| eprintln!("whole log: {}", log.display())),
+            Ok(logs) => logs
+                .iter()
+                .for_each(|log| eprintln!("whole log: {}", log.display())),
             // A test that leaves something behind has failed.
             Err(e) if !panicking => panic!("{e:#}"),
             Err(e) => eprintln!("{e:#}"),

@@ -22,13 +22,19 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The file of everything clusterd printed, over all its starts.
 pub fn log_path(record: &Record, node: &str) -> Result<PathBuf> {
-    Ok(record.node_dir(&record.node(node)?.name)?.join("log").join("clusterd.log"))
+    Ok(record
+        .node_dir(&record.node(node)?.name)?
+        .join("log")
+        .join("clusterd.log"))
 }
 
 /// The last lines of the log; empty when there is none.
 #[must_use]
 pub fn log_tail(record: &Record, node: &str, lines: usize) -> String {
-    let text = log_path(record, node).ok().and_then(|path| fs::read(path).ok()).unwrap_or_default();
+    let text = log_path(record, node)
+        .ok()
+        .and_then(|path| fs::read(path).ok())
+        .unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
@@ -69,10 +75,16 @@ pub fn start(record: &Record, node: &str) -> Result<ProcessId> {
         .stderr(log);
     // SAFETY: setsid is a plain system call; nothing is allocated or locked between fork and exec.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+        command.pre_exec(|| {
+            nix::unistd::setsid()
+                .map(drop)
+                .map_err(std::io::Error::from)
+        });
     }
     enter::Door::to_node(record, node)?.apply(&mut command)?;
-    let child = command.spawn().with_context(|| format!("cannot start clusterd on {node}"))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot start clusterd on {node}"))?;
     let id = ProcessId::of(i32::try_from(child.id())?)?;
     fs::write(pid_path(record, node)?, serde_json::to_string(&id)?)?;
     wait_until_answering(record, node, id)?;
@@ -81,13 +93,20 @@ pub fn start(record: &Record, node: &str) -> Result<ProcessId> {
 
 fn wait_until_answering(record: &Record, node: &str, id: ProcessId) -> Result<()> {
     let mut dead = false;
-    let waited = wait_for(format!("clusterd of {node} answers on {SOCKET}"), SOCKET_LIMIT, || {
-        dead = !id.is_alive();
-        Ok(dead || answers(record, node))
-    });
+    let waited = wait_for(
+        format!("clusterd of {node} answers on {SOCKET}"),
+        SOCKET_LIMIT,
+        || {
+            dead = !id.is_alive();
+            Ok(dead || answers(record, node))
+        },
+    );
     if dead {
         id.reap();
-        bail!("clusterd of {node} ended at once; its log ends with:\n{}", log_tail(record, node, 20));
+        bail!(
+            "clusterd of {node} ended at once; its log ends with:\n{}",
+            log_tail(record, node, 20)
+        );
     }
     waited.with_context(|| format!("its log ends with:\n{}", log_tail(record, node, 20)))
 }
@@ -95,7 +114,12 @@ fn wait_until_answering(record: &Record, node: &str, id: ProcessId) -> Result<()
 /// Whether something accepts connections on the node's socket.
 #[must_use]
 pub fn answers(record: &Record, node: &str) -> bool {
-    let Some(holder) = record.node(node).ok().and_then(|n| n.holder).filter(ProcessId::is_alive) else {
+    let Some(holder) = record
+        .node(node)
+        .ok()
+        .and_then(|n| n.holder)
+        .filter(ProcessId::is_alive)
+    else {
         return false;
     };
     UnixStream::connect(format!("/proc/{}/root{SOCKET}", holder.pid)).is_ok()
@@ -115,13 +139,20 @@ fn end(record: &Record, node: &str, signal: i32) -> Result<()> {
     let Some(id) = running(record, node)? else {
         return Ok(());
     };
-    id.signal(signal).with_context(|| format!("cannot signal clusterd of {node}, pid {}", id.pid))?;
-    wait_for(format!("clusterd of {node}, pid {}, has ended", id.pid), STOP_LIMIT, || Ok(!id.is_alive()))
-        .with_context(|| format!("its log ends with:\n{}", log_tail(record, node, 20)))?;
+    id.signal(signal)
+        .with_context(|| format!("cannot signal clusterd of {node}, pid {}", id.pid))?;
+    wait_for(
+        format!("clusterd of {node}, pid {}, has ended", id.pid),
+        STOP_LIMIT,
+        || Ok(!id.is_alive()),
+    )
+    .with_context(|| format!("its log ends with:\n{}", log_tail(record, node, 20)))?;
     id.reap();
     Ok(())
 }
 
 fn pid_path(record: &Record, node: &str) -> Result<PathBuf> {
-    Ok(record.node_dir(&record.node(node)?.name)?.join("clusterd.pid"))
+    Ok(record
+        .node_dir(&record.node(node)?.name)?
+        .join("clusterd.pid"))
 }

@@ -30,17 +30,29 @@ pub fn down(name: &str, keep_logs: bool) -> Result<Vec<PathBuf>> {
     remove(name, keep_logs)
 }
 
-/// Removes the labs whose owner (a test that was killed, say) has died.
+/// How long the logs of a failed test are kept.
+const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes the labs whose owner (a test that was killed, say) has died, and logs kept long enough.
 pub fn down_orphans() -> Result<()> {
     let _lock = record::lock()?;
     let mut problems = Vec::new();
     for name in record::all()? {
-        let owner = Record::load(&name).ok().flatten().and_then(|r| r.owner);
-        if owner.is_some_and(|o| !o.is_alive()) {
+        let over = match Record::load(&name) {
+            Ok(Some(record)) => record.owner.is_some_and(|o| !o.is_alive()),
+            // A folder without a record holds kept logs.
+            Ok(None) => age(&places::labs()?.join(&name)).is_some_and(|age| age > LOGS_KEPT),
+            Err(_) => false,
+        };
+        if over {
             problems.extend(remove(&name, false).err().map(|e| format!("{e:#}")));
         }
     }
     conclude("labs of dead tests", problems).map(drop)
+}
+
+fn age(path: &Path) -> Option<Duration> {
+    fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
 }
 
 fn remove(name: &str, keep_logs: bool) -> Result<Vec<PathBuf>> {
@@ -55,7 +67,11 @@ fn remove(name: &str, keep_logs: bool) -> Result<Vec<PathBuf>> {
     let marks: Vec<Marks> = nodes.iter().map(|n| Marks::of(n)).collect();
     let recorded: Vec<ProcessId> = record
         .iter()
-        .flat_map(|r| r.switch.into_iter().chain(r.nodes.iter().filter_map(|n| n.holder)))
+        .flat_map(|r| {
+            r.switch
+                .into_iter()
+                .chain(r.nodes.iter().filter_map(|n| n.holder))
+        })
         .collect();
 
     let mut cgroups = find::cgroups_left(&nodes);
@@ -63,11 +79,17 @@ fn remove(name: &str, keep_logs: bool) -> Result<Vec<PathBuf>> {
         problems.push(format!("{e:#}"));
     }
     problems.extend(cgroups.iter().flat_map(|path| remove_cgroup(path)));
-    let link = record.as_ref().map_or_else(|| names::link(name), |r| r.link.clone());
+    let link = record
+        .as_ref()
+        .map_or_else(|| names::link(name), |r| r.link.clone());
     if let Err(e) = links::remove(&link) {
         problems.push(format!("{e:#}"));
     }
-    let logs = if keep_logs && problems.is_empty() { clear_but_logs(&dir, &nodes, &mut problems) } else { vec![] };
+    let logs = if keep_logs && problems.is_empty() {
+        clear_but_logs(&dir, &nodes, &mut problems)
+    } else {
+        vec![]
+    };
     // While something is left the record stays, so that the next try knows of it.
     if problems.is_empty() && logs.is_empty() {
         remove_dir(&dir, &mut problems);
@@ -83,7 +105,10 @@ fn conclude(name: &str, problems: Vec<String>) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    bail!("lab {name} was not removed wholly; try again:\n  {}", problems.join("\n  "))
+    bail!(
+        "lab {name} was not removed wholly; try again:\n  {}",
+        problems.join("\n  ")
+    )
 }
 
 /// Kills until a look finds nobody any more: what is killed may just have started others.
@@ -107,8 +132,13 @@ fn kill_all(
             process.id.signal(libc::SIGKILL)?;
         }
         if Instant::now() >= end {
-            let names = found.iter().map(|p| format!("{} ({})", p.id.pid, p.command));
-            bail!("these processes outlive SIGKILL: {}", names.collect::<Vec<_>>().join(", "));
+            let names = found
+                .iter()
+                .map(|p| format!("{} ({})", p.id.pid, p.command));
+            bail!(
+                "these processes outlive SIGKILL: {}",
+                names.collect::<Vec<_>>().join(", ")
+            );
         }
         thread::sleep(Duration::from_millis(5));
         found.iter().for_each(|p| p.id.reap());
@@ -134,7 +164,10 @@ fn holders(dir: &Path) -> Result<Vec<ProcessId>> {
 
 fn node_dirs(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|e| e.path()).filter(|p| p.join("state").is_dir()).collect()
+    entries
+        .map(|e| e.path())
+        .filter(|p| p.join("state").is_dir())
+        .collect()
 }
 
 /// Removes a cgroup in every hierarchy. The kernel may need a moment after the last process's end.
@@ -192,7 +225,10 @@ fn remove_dir(dir: &Path, problems: &mut Vec<String>) {
 /// The empty folders that the last lab leaves on the machine. In use, they are not empty: they stay.
 fn remove_mount_points() {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let mounted: BTreeSet<String> = crate::procfs::mounts(own).into_iter().map(|m| m.point).collect();
+    let mounted: BTreeSet<String> = crate::procfs::mounts(own)
+        .into_iter()
+        .map(|m| m.point)
+        .collect();
     for point in holder::MOUNT_POINTS {
         if !mounted.contains(point) {
             let _ = fs::remove_dir(point);

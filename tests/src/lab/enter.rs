@@ -33,7 +33,12 @@ impl Door {
     /// The door to a node.
     pub fn to_node(record: &Record, node: &str) -> Result<Self> {
         let node = record.node(node)?;
-        Self::open(node.holder, NODE, &format!("{} of lab {}", node.name, record.name), &record.name)
+        Self::open(
+            node.holder,
+            NODE,
+            &format!("{} of lab {}", node.name, record.name),
+            &record.name,
+        )
     }
 
     /// The door to the bridge.
@@ -48,7 +53,9 @@ impl Door {
             Some(Err(e)) if e.raw_os_error() != Some(libc::ESRCH) => {
                 Err(e).with_context(|| format!("cannot reach {what}"))
             }
-            _ => bail!("{what} is gone (its holder process was killed): run `lab down --name {lab}`"),
+            _ => {
+                bail!("{what} is gone (its holder process was killed): run `lab down --name {lab}`")
+            }
         }
     }
 
@@ -82,7 +89,14 @@ pub fn path(bin_dir: &Path) -> OsString {
     let old = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = vec![bin_dir.to_owned()];
     folders.extend(std::env::split_paths(&old).filter(|f| f != bin_dir));
-    for system in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
+    for system in [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ] {
         if !folders.iter().any(|f| f == Path::new(system)) {
             folders.push(system.into());
         }

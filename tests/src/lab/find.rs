@@ -31,7 +31,11 @@ impl Marks {
     #[must_use]
     pub fn of(node_dir: &Path) -> Self {
         let state_dir = node_dir.join("state");
-        Self { source: holder::marker(node_dir), state: procfs::place_of(&state_dir), state_dir }
+        Self {
+            source: holder::marker(node_dir),
+            state: procfs::place_of(&state_dir),
+            state_dir,
+        }
     }
 
     fn on(&self, mount: &Mount) -> bool {
@@ -64,13 +68,17 @@ pub fn processes(marks: &[Marks], recorded: &[ProcessId]) -> Result<Vec<Process>
     let mut found: BTreeSet<ProcessId> = recorded.iter().copied().collect();
     let mut networks = BTreeSet::new();
     for process in &all {
-        let Some(namespace) = procfs::namespace(process.id.pid, "mnt") else { continue };
+        let Some(namespace) = procfs::namespace(process.id.pid, "mnt") else {
+            continue;
+        };
         if Some(&namespace) == own_namespaces[0].as_ref() {
             continue;
         }
         // Read before the answer is kept: a process that ended meanwhile shows no mounts.
         let marked = *known.entry(namespace).or_insert_with(|| {
-            procfs::mounts(process.id.pid).iter().any(|mount| marks.iter().any(|m| m.on(mount)))
+            procfs::mounts(process.id.pid)
+                .iter()
+                .any(|mount| marks.iter().any(|m| m.on(mount)))
         });
         if marked {
             found.insert(process.id);
@@ -85,14 +93,25 @@ pub fn processes(marks: &[Marks], recorded: &[ProcessId]) -> Result<Vec<Process>
     }
     add_descendants(&all, &mut found);
     found.remove(&own);
-    Ok(all.into_iter().filter(|p| found.contains(&p.id) && !matches!(p.state, 'Z' | 'X')).collect())
+    Ok(all
+        .into_iter()
+        .filter(|p| found.contains(&p.id) && !matches!(p.state, 'Z' | 'X'))
+        .collect())
 }
 
 fn add_descendants(all: &[Process], found: &mut BTreeSet<ProcessId>) {
     loop {
-        let pids: BTreeSet<i32> = all.iter().filter(|p| found.contains(&p.id)).map(|p| p.id.pid).collect();
+        let pids: BTreeSet<i32> = all
+            .iter()
+            .filter(|p| found.contains(&p.id))
+            .map(|p| p.id.pid)
+            .collect();
         let before = found.len();
-        found.extend(all.iter().filter(|p| pids.contains(&p.parent)).map(|p| p.id));
+        found.extend(
+            all.iter()
+                .filter(|p| pids.contains(&p.parent))
+                .map(|p| p.id),
+        );
         if found.len() == before {
             return;
         }
@@ -105,9 +124,14 @@ fn add_descendants(all: &[Process], found: &mut BTreeSet<ProcessId>) {
 pub fn cgroups_of(processes: &[Process]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for process in processes {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", process.id.pid)).unwrap_or_default();
+        let text =
+            fs::read_to_string(format!("/proc/{}/cgroup", process.id.pid)).unwrap_or_default();
         let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-        found.extend(paths.filter(|path| is_of_a_container(path)).map(str::to_owned));
+        found.extend(
+            paths
+                .filter(|path| is_of_a_container(path))
+                .map(str::to_owned),
+        );
     }
     found
 }
@@ -142,7 +166,9 @@ pub fn cgroups_left(node_dirs: &[PathBuf]) -> BTreeSet<String> {
 pub fn cgroup_roots() -> BTreeSet<PathBuf> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let mounts = procfs::mounts(own);
-    let groups = mounts.into_iter().filter(|m| m.kind == "cgroup" || m.kind == "cgroup2");
+    let groups = mounts
+        .into_iter()
+        .filter(|m| m.kind == "cgroup" || m.kind == "cgroup2");
     groups.map(|m| PathBuf::from(m.point)).collect()
 }
 
@@ -185,7 +211,8 @@ mod tests {
     #[test]
     fn mounts_mark_their_lab_and_no_other() {
         let dir = tempfile::tempdir().expect("a folder");
-        fs::create_dir_all(dir.path().join("state/containers/0123456789ab/upper")).expect("folders");
+        fs::create_dir_all(dir.path().join("state/containers/0123456789ab/upper"))
+            .expect("folders");
         let marks = Marks {
             source: "cluster-lab:/l/demo/node1".into(),
             state: Some(("8:1".into(), "/l/demo/node1/state".into())),
@@ -196,7 +223,9 @@ mod tests {
         assert!(marks.on(&mount("/l/demo/node1/state/volumes/v", "/dev/sda1", "")));
         assert!(!marks.on(&mount("/l/demo/node1/state2", "/dev/sda1", "")));
         assert!(!marks.on(&mount("/l/demo", "/dev/sda1", "rw")));
-        let upper = |id| format!("rw,lowerdir=/a,upperdir=/var/lib/clusterd/containers/{id}/upper,workdir=/w");
+        let upper = |id| {
+            format!("rw,lowerdir=/a,upperdir=/var/lib/clusterd/containers/{id}/upper,workdir=/w")
+        };
         assert!(marks.on(&mount("/", "overlay", &upper("0123456789ab"))));
         assert!(!marks.on(&mount("/", "overlay", &upper("ba9876543210"))));
     }
@@ -204,7 +233,10 @@ mod tests {
     #[test]
     fn descendants_are_found_at_any_depth() {
         let process = |pid, parent| Process {
-            id: ProcessId { pid, start_ticks: 1 },
+            id: ProcessId {
+                pid,
+                start_ticks: 1,
+            },
             parent,
             state: 'S',
             command: String::new(),

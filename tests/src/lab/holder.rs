@@ -56,20 +56,30 @@ pub fn spawn(lab_binary: &Path, role: Role, dir: &Path) -> Result<ProcessId> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {}", lab_binary.display()))?;
-    let stdout = child.stdout.take().ok_or_else(|| anyhow!("no stdout of the holder"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| anyhow!("no stdout of the holder"))?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     if line.trim() != "ready" {
         let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("cannot make the namespaces of {}: {}", dir.display(), said.trim());
+        bail!(
+            "cannot make the namespaces of {}: {}",
+            dir.display(),
+            said.trim()
+        );
     }
     Ok(ProcessId::of(i32::try_from(child.id())?)?)
 }
 
 /// The holder's whole life. Returns only if the namespaces could not be made.
 pub fn main(args: &[OsString]) -> Result<()> {
-    let dir = args.first().map(Path::new).ok_or_else(|| anyhow!("no folder given"))?;
+    let dir = args
+        .first()
+        .map(Path::new)
+        .ok_or_else(|| anyhow!("no folder given"))?;
     let switch = args.get(1).is_some_and(|a| a == "switch");
     nix::unistd::setsid().context("setsid")?;
     if switch {
@@ -82,7 +92,10 @@ pub fn main(args: &[OsString]) -> Result<()> {
     signals.thread_block().context("cannot block signals")?;
     std::io::stdout().write_all(b"ready\n")?;
     // Whoever started us may go on waiting for the end of our output: let go of it.
-    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
     std::env::set_current_dir("/")?;
@@ -92,7 +105,9 @@ pub fn main(args: &[OsString]) -> Result<()> {
 }
 
 fn become_node(dir: &Path) -> Result<()> {
-    let name = dir.file_name().ok_or_else(|| anyhow!("{} has no name", dir.display()))?;
+    let name = dir
+        .file_name()
+        .ok_or_else(|| anyhow!("{} has no name", dir.display()))?;
     unshare(
         CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWNS
@@ -102,14 +117,26 @@ fn become_node(dir: &Path) -> Result<()> {
     .context("cannot unshare namespaces")?;
     nix::unistd::sethostname(name).context("cannot set the host name")?;
     // Nothing mounted here may show on the machine, nor the other way round.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .context("cannot make the mounts private")?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context("cannot make the mounts private")?;
     mount_sys(dir)?;
     bind(&dir.join("state"), Path::new(MOUNT_POINTS[0]))?;
     for point in &MOUNT_POINTS[1..] {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some(marker(dir).as_str()), *point, Some("tmpfs"), flags, Some("mode=755"))
-            .with_context(|| format!("cannot mount a tmpfs on {point}"))?;
+        mount(
+            Some(marker(dir).as_str()),
+            *point,
+            Some("tmpfs"),
+            flags,
+            Some("mode=755"),
+        )
+        .with_context(|| format!("cannot mount a tmpfs on {point}"))?;
     }
     for file in ["hosts", "resolv.conf"] {
         let own = dir.with_file_name(file);
@@ -128,11 +155,18 @@ fn mount_sys(dir: &Path) -> Result<()> {
     let aside = dir.join("cgroup");
     fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
     let no = None::<&str>;
-    mount(Some(cgroups), &aside, no, MsFlags::MS_BIND | MsFlags::MS_REC, no)
-        .context("cannot set the cgroup mounts aside")?;
+    mount(
+        Some(cgroups),
+        &aside,
+        no,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        no,
+    )
+    .context("cannot set the cgroup mounts aside")?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("sysfs"), "/sys", Some("sysfs"), flags, no).context("cannot mount sysfs")?;
-    mount(Some(&aside), cgroups, no, MsFlags::MS_MOVE, no).context("cannot put the cgroup mounts back")
+    mount(Some(&aside), cgroups, no, MsFlags::MS_MOVE, no)
+        .context("cannot put the cgroup mounts back")
 }
 
 fn bind(what: &Path, on: &Path) -> Result<()> {

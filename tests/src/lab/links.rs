@@ -36,7 +36,10 @@ pub fn make(record: &Record) -> Result<()> {
     );
     for node in &record.nodes {
         let name = &node.name;
-        let holder = node.holder.with_context(|| format!("{name} has no holder"))?.pid;
+        let holder = node
+            .holder
+            .with_context(|| format!("{name} has no holder"))?
+            .pid;
         script += &format!(
             "link add {name} type veth peer name eth0 netns {holder}\n\
              link set {name} master br0\nlink set {name} up\n"
@@ -101,17 +104,23 @@ pub fn exists(link: &str) -> bool {
 pub fn used_subnets() -> Result<Vec<Ipv4Net>> {
     let mut command = Command::new("ip");
     command.args(["-4", "route", "show", "table", "all"]);
-    let output = run::bounded(&mut command, b"", LIMIT).context(NO_IP)?.checked()?;
+    let output = run::bounded(&mut command, b"", LIMIT)
+        .context(NO_IP)?
+        .checked()?;
     Ok(output.stdout.lines().filter_map(destination).collect())
 }
 
 fn destination(line: &str) -> Option<Ipv4Net> {
     // "192.168.1.0/24 dev eth0 ...", "broadcast 192.168.1.255 dev eth0 ...", "default via ..."
-    let word = line.split_ascii_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+    let word = line
+        .split_ascii_whitespace()
+        .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
     if line.starts_with("default") {
         return None;
     }
-    word.parse().ok().or_else(|| Some(Ipv4Net::from(word.parse::<Ipv4Addr>().ok()?)))
+    word.parse()
+        .ok()
+        .or_else(|| Some(Ipv4Net::from(word.parse::<Ipv4Addr>().ok()?)))
 }
 
 const NO_IP: &str = "the lab needs the `ip` command (Debian package iproute2)";
@@ -123,7 +132,10 @@ fn ip(door: Option<&Door>, script: &str) -> Result<()> {
         door.apply(&mut command)?;
     }
     let output = run::bounded(&mut command, script.as_bytes(), LIMIT).context(NO_IP)?;
-    output.checked().map(drop).with_context(|| format!("while running:\n{script}"))
+    output
+        .checked()
+        .map(drop)
+        .with_context(|| format!("while running:\n{script}"))
 }
 
 #[cfg(test)]
@@ -133,8 +145,14 @@ mod tests {
     #[test]
     fn routes_name_the_subnets_in_use() {
         let net = |line| destination(line).map(|n| n.to_string());
-        assert_eq!(net("192.168.1.0/24 dev eth0 scope link").as_deref(), Some("192.168.1.0/24"));
-        assert_eq!(net("broadcast 10.0.0.255 dev eth0 table local").as_deref(), Some("10.0.0.255/32"));
+        assert_eq!(
+            net("192.168.1.0/24 dev eth0 scope link").as_deref(),
+            Some("192.168.1.0/24")
+        );
+        assert_eq!(
+            net("broadcast 10.0.0.255 dev eth0 table local").as_deref(),
+            Some("10.0.0.255/32")
+        );
         assert_eq!(net("default via 10.0.0.1 dev eth0"), None);
     }
 }

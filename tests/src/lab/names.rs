@@ -28,7 +28,9 @@ pub fn link(name: &str) -> String {
         return full;
     }
     // FNV-1a: the same for the same name on every machine and in every build.
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |h, b| {
+        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
+    });
     format!("lab-{}-{:06x}", &name[..4], hash & 0x00ff_ffff)
 }
 
@@ -77,7 +79,9 @@ pub fn free_subnet(used: &[Ipv4Net]) -> Result<Ipv4Net> {
 /// The first of `used` that shares an address with `subnet`.
 #[must_use]
 pub fn overlap(subnet: Ipv4Net, used: &[Ipv4Net]) -> Option<Ipv4Net> {
-    used.iter().copied().find(|u| u.contains(&subnet) || subnet.contains(u))
+    used.iter()
+        .copied()
+        .find(|u| u.contains(&subnet) || subnet.contains(u))
 }
 
 #[cfg(test)]
@@ -109,9 +113,18 @@ mod tests {
     #[test]
     fn addresses_are_those_of_the_tutorial() {
         let subnet = default_subnet();
-        assert_eq!(host_address(subnet).expect("host").to_string(), "192.168.205.1");
-        assert_eq!(node_address(subnet, 1).expect("node1").to_string(), "192.168.205.10");
-        assert_eq!(node_address(subnet, 2).expect("node2").to_string(), "192.168.205.11");
+        assert_eq!(
+            host_address(subnet).expect("host").to_string(),
+            "192.168.205.1"
+        );
+        assert_eq!(
+            node_address(subnet, 1).expect("node1").to_string(),
+            "192.168.205.10"
+        );
+        assert_eq!(
+            node_address(subnet, 2).expect("node2").to_string(),
+            "192.168.205.11"
+        );
         node_address(subnet, 246).expect_err("that is the broadcast address");
         node_address(net("10.0.0.0/28"), 6).expect_err("beyond a /28");
     }

@@ -31,7 +31,10 @@ pub struct Node<'a> {
 impl<'a> Node<'a> {
     /// The node of this name.
     pub fn find(record: &'a Record, name: &str) -> Result<Self> {
-        Ok(Self { record, node: record.node(name)? })
+        Ok(Self {
+            record,
+            node: record.node(name)?,
+        })
     }
 
     /// `node1`, ...
@@ -47,27 +50,41 @@ impl<'a> Node<'a> {
     }
 
     /// A command that will run in the node; for what [`Node::run`] doesn't do.
-    pub fn command<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<Command> {
+    pub fn command<W: Into<OsString>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Command> {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         enter::command(self.record, self.name(), &words)
     }
 
     /// Runs a command in the node, for two minutes at most. A failure is in the output's status.
     pub fn run<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<Output> {
-        run::bounded(&mut self.command(words)?, b"", COMMAND_LIMIT).with_context(|| format!("on {}", self.name()))
+        run::bounded(&mut self.command(words)?, b"", COMMAND_LIMIT)
+            .with_context(|| format!("on {}", self.name()))
     }
 
     /// Runs a command that has to succeed; its standard output.
     pub fn run_ok<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<String> {
-        let output = self.run(words)?.checked().with_context(|| format!("on {}", self.name()))?;
+        let output = self
+            .run(words)?
+            .checked()
+            .with_context(|| format!("on {}", self.name()))?;
         Ok(output.stdout)
     }
 
     /// Runs a command that has to succeed and print JSON.
     pub fn run_json<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<Value> {
-        let output = self.run(words)?.checked().with_context(|| format!("on {}", self.name()))?;
-        serde_json::from_str(&output.stdout)
-            .with_context(|| format!("`{}` printed no JSON but:\n{}", output.command, output.stdout))
+        let output = self
+            .run(words)?
+            .checked()
+            .with_context(|| format!("on {}", self.name()))?;
+        serde_json::from_str(&output.stdout).with_context(|| {
+            format!(
+                "`{}` printed no JSON but:\n{}",
+                output.command, output.stdout
+            )
+        })
     }
 
     /// Starts clusterd and waits until its socket answers.
@@ -103,7 +120,11 @@ impl<'a> Node<'a> {
 
     /// The pid of the process that holds its namespaces, for `/proc/PID/ns` and `/proc/PID/root`.
     pub fn holder_pid(&self) -> Result<i32> {
-        Ok(self.node.holder.with_context(|| format!("{} has no holder", self.name()))?.pid)
+        Ok(self
+            .node
+            .holder
+            .with_context(|| format!("{} has no holder", self.name()))?
+            .pid)
     }
 }
 
@@ -111,17 +132,33 @@ impl<'a> Node<'a> {
 pub fn make_cluster(record: &Record, say: &dyn Fn(&str)) -> Result<()> {
     let first = Node::find(record, "node1")?;
     say("node1: clusterctl init");
-    first.run_ok(["clusterctl", "init", "--advertise-addr", &first.address().to_string()])?;
+    first.run_ok([
+        "clusterctl",
+        "init",
+        "--advertise-addr",
+        &first.address().to_string(),
+    ])?;
     let token = |role: &str| -> Result<String> {
-        Ok(first.run_ok(["clusterctl", "join-token", role, "-q"])?.trim().to_owned())
+        Ok(first
+            .run_ok(["clusterctl", "join-token", role, "-q"])?
+            .trim()
+            .to_owned())
     };
     let (manager, worker) = (token("manager")?, token("worker")?);
     let target = format!("{}:2377", first.address());
     for record_of_node in &record.nodes[1..] {
         let node = Node::find(record, &record_of_node.name)?;
-        let role = if record_of_node.manager { "manager" } else { "worker" };
+        let role = if record_of_node.manager {
+            "manager"
+        } else {
+            "worker"
+        };
         say(&format!("{}: clusterctl join (as {role})", node.name()));
-        let token = if record_of_node.manager { &manager } else { &worker };
+        let token = if record_of_node.manager {
+            &manager
+        } else {
+            &worker
+        };
         node.run_ok(["clusterctl", "join", "--token", token, &target])?;
     }
     say("waiting until all nodes are Ready");
@@ -148,7 +185,16 @@ pub fn node_states(list: &Value) -> Result<Vec<(String, String)>> {
     let rows = list.as_array().context("`node ls` printed no JSON list")?;
     let text = |row: &Value, pointer: &str| -> Result<String> {
         let found = row.pointer(pointer).and_then(Value::as_str);
-        Ok(found.with_context(|| format!("a node without {pointer}: {row}"))?.to_owned())
+        Ok(found
+            .with_context(|| format!("a node without {pointer}: {row}"))?
+            .to_owned())
     };
-    rows.iter().map(|row| Ok((text(row, "/description/hostname")?, text(row, "/status/state")?))).collect()
+    rows.iter()
+        .map(|row| {
+            Ok((
+                text(row, "/description/hostname")?,
+                text(row, "/status/state")?,
+            ))
+        })
+        .collect()
 }

@@ -86,9 +86,17 @@ impl Record {
     /// The node of this name; `1` does for `node1`.
     pub fn node(&self, name: &str) -> Result<&NodeRecord> {
         let all: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        match self.nodes.iter().find(|n| n.name == name || n.name.strip_prefix("node") == Some(name)) {
+        match self
+            .nodes
+            .iter()
+            .find(|n| n.name == name || n.name.strip_prefix("node") == Some(name))
+        {
             Some(node) => Ok(node),
-            None => bail!("lab {} has no node {name:?}; it has {}", self.name, all.join(", ")),
+            None => bail!(
+                "lab {} has no node {name:?}; it has {}",
+                self.name,
+                all.join(", ")
+            ),
         }
     }
 
@@ -100,10 +108,18 @@ impl Record {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
         };
-        let record: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged: remove it and run `lab down`", path.display()))?;
+        let record: Self = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is damaged: remove it and run `lab down`",
+                path.display()
+            )
+        })?;
         if record.format != FORMAT {
-            bail!("{} has format {}, this lab tool reads {FORMAT}", path.display(), record.format);
+            bail!(
+                "{} has format {}, this lab tool reads {FORMAT}",
+                path.display(),
+                record.format
+            );
         }
         Ok(Some(record))
     }

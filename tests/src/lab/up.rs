@@ -67,7 +67,12 @@ impl Options {
             bail!("a lab has 1 to 200 nodes, not {}", self.nodes);
         }
         if !(1..=self.nodes).contains(&self.managers) {
-            bail!("a lab of {} nodes has 1 to {} managers, not {}", self.nodes, self.nodes, self.managers);
+            bail!(
+                "a lab of {} nodes has 1 to {} managers, not {}",
+                self.nodes,
+                self.nodes,
+                self.managers
+            );
         }
         places::binary(&self.bin_dir, "lab")?;
         if self.start {
@@ -109,8 +114,16 @@ fn reserve(options: &Options) -> Result<Record> {
     let name = &options.name;
     let _lock = record::lock()?;
     if let Some(old) = Record::load(name)? {
-        let alive = old.nodes.iter().filter_map(|n| n.holder).any(|h| h.is_alive());
-        let state = if alive { "is up already" } else { "was left by a crash" };
+        let alive = old
+            .nodes
+            .iter()
+            .filter_map(|n| n.holder)
+            .any(|h| h.is_alive());
+        let state = if alive {
+            "is up already"
+        } else {
+            "was left by a crash"
+        };
         bail!("lab {name} {state}: run `lab down --name {name}` first, or choose another --name");
     }
     let link = names::link(name);
@@ -144,14 +157,22 @@ fn choose_subnet(options: &Options) -> Result<Ipv4Net> {
         None => return names::free_subnet(&used),
     };
     match names::overlap(wanted, &used) {
-        Some(taken) => bail!("subnet {wanted} overlaps {taken}, in use on this machine: give another --subnet"),
+        Some(taken) => {
+            bail!("subnet {wanted} overlaps {taken}, in use on this machine: give another --subnet")
+        }
         None => Ok(wanted),
     }
 }
 
 fn make(options: &Options, record: &mut Record, say: &dyn Fn(&str)) -> Result<()> {
     let dir = record.dir()?;
-    say(&format!("lab {}: {} nodes in {} ({})", record.name, options.nodes, record.subnet, dir.display()));
+    say(&format!(
+        "lab {}: {} nodes in {} ({})",
+        record.name,
+        options.nodes,
+        record.subnet,
+        dir.display()
+    ));
     write_files(record, &dir)?;
     let lab = options.bin_dir.join("lab");
     record.switch = Some(holder::spawn(&lab, Role::Switch, &dir.join("switch"))?);
@@ -179,7 +200,6 @@ fn write_files(record: &Record, dir: &Path) -> Result<()> {
     for node in &record.nodes {
         hosts += &format!("{} {}\n", node.address, node.name);
     }
-    let host = names::host_address(record.subnet)?;
     let write = || -> std::io::Result<()> {
         for node in &record.nodes {
             for part in ["state", "log"] {
@@ -190,8 +210,10 @@ fn write_files(record: &Record, dir: &Path) -> Result<()> {
             fs::create_dir_all(point)?;
         }
         fs::write(dir.join("hosts"), hosts)?;
-        // Nothing answers there unless a test does; the machine refuses at once, so nobody waits.
-        fs::write(dir.join("resolv.conf"), format!("nameserver {host}\n"))
+        // Nothing answers there unless a test does, and a loopback refuses every question at once. The
+        // machine's own address would not: the kernel limits the refusals it sends over a link, and
+        // each question beyond that costs a resolver its timeout, as when dockerd looks for a registry.
+        fs::write(dir.join("resolv.conf"), "nameserver 127.0.0.1\n")
     };
     write().with_context(|| format!("cannot make the files of the lab in {}", dir.display()))
 }

@@ -16,7 +16,15 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
+    let text = text(error);
     let mut stderr = std::io::stderr().lock();
+    // With stderr closed there is nobody to tell.
+    let _ = writeln!(stderr, "clusterctl: {text}");
+    if error.downcast_ref::<Interrupted>().is_some() { ExitCode::from(130) } else { ExitCode::FAILURE }
+}
+
+/// An error with all its causes, in one line.
+pub fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let part = match cause.downcast_ref::<tonic::Status>() {
@@ -31,9 +39,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         }
         text.push_str(&part);
     }
-    // With stderr closed there is nobody to tell.
-    let _ = writeln!(stderr, "clusterctl: {text}");
-    if error.downcast_ref::<Interrupted>().is_some() { ExitCode::from(130) } else { ExitCode::FAILURE }
+    text
 }
 
 /// `clusterctl node ls | head -1` is no failure.

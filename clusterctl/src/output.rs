@@ -23,6 +23,14 @@ pub struct FormatArg {
     pub format: Format,
 }
 
+/// The `--format json` of inspections, which print nothing else: scripts may give it everywhere.
+#[derive(Debug, clap::Args)]
+pub struct JsonArg {
+    /// How to print: one JSON value, always
+    #[arg(long = "format", value_name = "FORMAT", value_parser = ["json"])]
+    _format: Option<String>,
+}
+
 /// Prints rows: `columns` makes a table's line of each.
 ///
 /// # Errors

@@ -42,6 +42,13 @@ pub struct Identity {
     pub ca_pem: String,
 }
 
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the key.
+        f.debug_struct("Identity").field("who", &self.who).finish_non_exhaustive()
+    }
+}
+
 const FILES: [&str; 4] = ["node.json", "node.key", "node.crt", "ca.crt"];
 
 impl Identity {

@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
     if args.next().is_some_and(|first| first == "shim") {
         return std::process::ExitCode::from(u8::try_from(runtime::shim_main(args)).unwrap_or(1));
     }
+    spare_memory();
     let cli = cli::Cli::parse();
     init_logs(&cli);
     match run(cli) {
@@ -30,6 +31,17 @@ fn main() -> std::process::ExitCode {
             eprintln!("clusterd: {error:#}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+/// A daemon that mostly waits: few arenas, and what a burst has used goes back to the system.
+fn spare_memory() {
+    const LARGE: libc::c_int = 128 * 1024;
+    for (setting, value) in
+        [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+    {
+        // SAFETY: called before there is a second thread; a setting that is refused stays as it was.
+        unsafe { libc::mallopt(setting, value) };
     }
 }
 

@@ -171,7 +171,7 @@ fn read(path: &Path, query: &LogQuery, alive: impl Fn() -> bool, tx: &Sender) ->
             return Ok(());
         }
     }
-    while query.follow && !tx.is_closed() && !query.until.is_some_and(|until| Timestamp::now() >= until) {
+    while query.follow && !tx.is_closed() && query.until.is_none_or(|until| Timestamp::now() < until) {
         // Looked at first: what is written before the end is read after this.
         let ended = !alive();
         if let Some(cursor) = &mut cursor {

@@ -121,18 +121,14 @@ async fn a_container_that_ignores_the_stop_signal_is_killed_after_the_grace() {
     let deaf = world.run("trap '' TERM; sleep 1000 & while true; do wait; done").await;
     let ended = world.runtime.stop(&deaf, None, Duration::from_millis(200)).await.unwrap();
     assert_eq!((ended.code, ended.signal), (137, Some(9)));
-    let polite = world.run("trap 'exit 3' TERM; sleep 1000 & wait").await;
+    let polite = world.run("trap 'exit 3' TERM; echo ready; sleep 1000 & wait").await;
     // The trap has to be set before the signal comes.
-    let ready = async {
-        loop {
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            assert!(!status.is_empty());
-            let ended = world.runtime.stop(&polite, Some(Signal::TERM), LONG).await.unwrap();
-            return ended;
-        }
-    };
-    let ended = ready.await;
-    assert!(ended.code == 3 || ended.code == 143, "{ended:?}");
+    let query = LogQuery { follow: true, ..LogQuery::default() };
+    let mut lines = world.runtime.logs(&polite, world.log(&polite), query).await.unwrap();
+    let first = tokio::time::timeout(LONG, lines.next()).await.expect("it says nothing").unwrap().unwrap();
+    assert_eq!(first.bytes, b"ready");
+    let ended = world.runtime.stop(&polite, Some(Signal::TERM), LONG).await.unwrap();
+    assert_eq!(ended.code, 3, "{ended:?}");
     for id in [deaf, polite] {
         world.clean(&id).await;
     }

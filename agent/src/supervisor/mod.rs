@@ -110,10 +110,10 @@ impl Supervisor {
         }
         for (id, driven) in &self.driven {
             if !wanted.contains(id) {
-                // No longer ours: it goes, whatever it was.
+                // No longer ours: it goes, whatever it was. Its log stays, unless it was to be removed.
                 driven.desired.send_if_modified(|now| {
-                    let news = *now < TaskState::Remove;
-                    *now = TaskState::Remove;
+                    let news = *now < TaskState::Shutdown;
+                    *now = (*now).max(TaskState::Shutdown);
                     news
                 });
             }

@@ -120,7 +120,7 @@ async fn image(tools: &Arc<Tools>, name: &str) -> Result<Image, PrepareError> {
 
 async fn resolve(tools: &Arc<Tools>, name: &str) -> Result<Option<Image>, PrepareError> {
     let (images, name) = (tools.images.clone(), name.to_owned());
-    Ok(blocking(move || Ok(images.resolve(&name)?)).await?)
+    blocking(move || Ok(images.resolve(&name)?)).await
 }
 
 /// Runs what waits for the disk where waiting does no harm.

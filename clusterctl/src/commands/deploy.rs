@@ -31,6 +31,8 @@ pub struct Args {
 
 /// A file larger than this is no Compose file, bytes.
 const FILE_LIMIT: u64 = 1 << 20;
+/// A task that still runs after this long is taken for one that runs.
+const STEADY: Duration = Duration::from_secs(1);
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     names::check_stack(&args.stack)?;
@@ -50,7 +52,10 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         return output::line(format!("Stack {} is being deployed.", args.stack));
     }
     let filter = ListServicesRequest { stack: Some(args.stack.clone()), ..ListServicesRequest::default() };
-    wait::services_running(client, &filter, Duration::from_secs(args.timeout)).await?;
+    // What has changed may start and then fail: it is looked at a moment longer.
+    let changed = !(done.created.is_empty() && done.updated.is_empty());
+    let steady = if changed { STEADY } else { Duration::ZERO };
+    wait::services_running(client, &filter, Duration::from_secs(args.timeout), steady).await?;
     output::line(format!("Stack {} is deployed: all tasks run.", args.stack))
 }
 

@@ -229,6 +229,8 @@ async fn ls(client: &Client, format: FormatArg, quiet: bool) -> Result<()> {
     output::list(format.format, &rows, &["IMAGE", "ID", "CREATED", "LAYERS", "SIZE"], |row| {
         let name = if row.references.is_empty() { "<none>".into() } else { output::join(&row.references) };
         let id = row.id.strip_prefix("sha256:").unwrap_or(&row.id);
-        vec![name, output::short(id), ago(row.created_at, now), row.layers.to_string(), bytes(row.size)]
+        // Reproducible builds say 1970, and mean nothing by it.
+        let created = if row.created_at == 0 { "-".into() } else { ago(row.created_at, now) };
+        vec![name, output::short(id), created, row.layers.to_string(), bytes(row.size)]
     })
 }

@@ -18,7 +18,7 @@ pub struct Args {
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     let mut progress = Progress::start();
-    progress.say("stopping this machine's containers");
+    progress.say("leaving the cluster");
     let left = client.daemon().leave(LeaveRequest { force: args.force }).await?.into_inner();
     progress.finish();
     if left.problems.is_empty() {

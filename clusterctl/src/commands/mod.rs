@@ -23,6 +23,32 @@ use crate::cli::{Cli, Command};
 use crate::client;
 use anyhow::Result;
 
+/// Several things done one after another: one that fails holds up none of the others, and all are told.
+#[derive(Default)]
+pub struct Each(Vec<anyhow::Error>);
+
+impl Each {
+    /// How one of them went.
+    pub fn note(&mut self, outcome: Result<()>) {
+        self.0.extend(outcome.err());
+    }
+
+    /// How all of them went.
+    ///
+    /// # Errors
+    /// Those of each that failed.
+    pub fn end(mut self) -> Result<()> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => {
+                let texts: Vec<String> = self.0.iter().map(crate::failure::text).collect();
+                Err(anyhow::anyhow!(texts.join("\nclusterctl: ")))
+            }
+        }
+    }
+}
+
 /// Runs the command and says its exit code.
 ///
 /// # Errors

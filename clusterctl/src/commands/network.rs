@@ -1,8 +1,9 @@
 //! `clusterctl network ...`
 
+use super::Each;
 use super::rows::{NetworkRow, all};
 use crate::client::Client;
-use crate::output::{self, Format, FormatArg, short};
+use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Result, bail};
 use api::model::{Labels, NetworkSpec};
 use api::proto::{CreateNetworkRequest, ListNetworksRequest, RemoveNetworkRequest};
@@ -30,6 +31,8 @@ enum Command {
     Create(Create),
     /// Show all that is known of networks, as JSON
     Inspect {
+        #[command(flatten)]
+        json: JsonArg,
         /// Names, ids or beginnings of ids
         #[arg(required = true, value_name = "NETWORK")]
         networks: Vec<String>,
@@ -69,13 +72,15 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Ls { format } => ls(client, format.format).await,
         Command::Create(create) => run_create(client, create).await,
-        Command::Inspect { networks } => output::json(&fetch(client, networks).await?),
+        Command::Inspect { networks, json: _ } => output::json(&fetch(client, networks).await?),
         Command::Rm { networks } => {
+            let mut each = Each::default();
             for network in networks {
-                client.control().remove_network(RemoveNetworkRequest { network: network.clone() }).await?;
-                output::line(network)?;
+                let request = RemoveNetworkRequest { network: network.clone() };
+                let removed = client.control().remove_network(request).await;
+                each.note(removed.map_err(Into::into).and_then(|_| output::line(network)));
             }
-            Ok(())
+            each.end()
         }
     }
 }

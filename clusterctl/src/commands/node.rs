@@ -1,9 +1,10 @@
 //! `clusterctl node ...`
 
+use super::Each;
 use super::rows::{NodeRow, all};
 use super::tasks;
 use crate::client::Client;
-use crate::output::{self, Format, FormatArg, short};
+use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Result, bail};
 use api::model::{Availability, NodeState, Role};
 use api::proto::{self, ListNodesRequest, ListTasksRequest, RemoveNodeRequest, UpdateNodeRequest};
@@ -31,6 +32,8 @@ enum Command {
     /// Show all that is known of nodes, as JSON
     #[command(after_help = "Example:\n  clusterctl node inspect node1")]
     Inspect {
+        #[command(flatten)]
+        json: JsonArg,
         /// Hostnames, ids or beginnings of ids
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
@@ -87,18 +90,20 @@ enum AvailabilityArg {
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Ls { format, quiet } => ls(client, format.format, quiet).await,
-        Command::Inspect { nodes } => output::json(&fetch(client, nodes).await?),
+        Command::Inspect { nodes, json: _ } => output::json(&fetch(client, nodes).await?),
         Command::Ps { node, no_trunc, format } => {
             let request = ListTasksRequest { node: Some(node), ..ListTasksRequest::default() };
             tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
         }
         Command::Update(update) => run_update(client, update).await,
         Command::Rm { force, nodes } => {
+            let mut each = Each::default();
             for node in nodes {
-                client.control().remove_node(RemoveNodeRequest { node: node.clone(), force }).await?;
-                output::line(node)?;
+                let request = RemoveNodeRequest { node: node.clone(), force };
+                let removed = client.control().remove_node(request).await;
+                each.note(removed.map_err(Into::into).and_then(|_| output::line(node)));
             }
-            Ok(())
+            each.end()
         }
     }
 }

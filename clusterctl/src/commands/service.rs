@@ -1,9 +1,9 @@
 //! `clusterctl service ...`
 
 use super::rows::{ServiceRow, all};
-use super::{logs, tasks, wait};
+use super::{Each, logs, tasks, wait};
 use crate::client::Client;
-use crate::output::{self, Format, FormatArg, short};
+use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Context, Result};
 use api::proto::{ListServicesRequest, ListTasksRequest, RemoveServiceRequest, ScaleServiceRequest};
 use std::time::Duration;
@@ -29,6 +29,8 @@ enum Command {
     },
     /// Show all that is known of services, as JSON
     Inspect {
+        #[command(flatten)]
+        json: JsonArg,
         /// Names, ids or beginnings of ids
         #[arg(required = true, value_name = "SERVICE")]
         services: Vec<String>,
@@ -81,7 +83,7 @@ fn parse_scale(text: &str) -> Result<(String, u32)> {
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Ls { format, quiet } => ls(client, ListServicesRequest::default(), format.format, quiet).await,
-        Command::Inspect { services } => {
+        Command::Inspect { services, json: _ } => {
             output::json(&fetch(client, ListServicesRequest { services, stack: None }).await?)
         }
         Command::Ps { no_trunc, format, service } => {
@@ -91,28 +93,35 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Command::Logs(args) => logs::run(client, args).await,
         Command::Scale { detach, timeout, services } => {
             let names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
+            // All of them are there, or none is scaled.
+            fetch(client, ListServicesRequest { services: names.clone(), stack: None }).await?;
             for (service, replicas) in services {
                 client.control().scale_service(ScaleServiceRequest { service: service.clone(), replicas }).await?;
                 output::line(format!("{service} scaled to {replicas}"))?;
             }
             if !detach {
                 let filter = ListServicesRequest { services: names, stack: None };
-                wait::services_running(client, &filter, Duration::from_secs(timeout)).await?;
+                wait::services_running(client, &filter, Duration::from_secs(timeout), Duration::ZERO).await?;
             }
             Ok(())
         }
         Command::Rm { detach, services } => {
+            let mut each = Each::default();
             for service in services {
-                let request = RemoveServiceRequest { service: service.clone() };
-                let reply = client.control().remove_service(request).await?.into_inner();
-                if !detach {
-                    wait::gone(client, reply.tasks, None, Duration::from_secs(120)).await?;
-                }
-                output::line(service)?;
+                each.note(remove(client, &service, detach).await);
             }
-            Ok(())
+            each.end()
         }
     }
+}
+
+async fn remove(client: &Client, service: &str, detach: bool) -> Result<()> {
+    let request = RemoveServiceRequest { service: service.to_owned() };
+    let reply = client.control().remove_service(request).await?.into_inner();
+    if !detach {
+        wait::gone(client, reply.tasks, None, Duration::from_secs(120)).await?;
+    }
+    output::line(service)
 }
 
 async fn fetch(client: &Client, filter: ListServicesRequest) -> Result<Vec<ServiceRow>> {

@@ -1,7 +1,7 @@
 //! `clusterctl stack ...`
 
 use super::rows::{StackRow, all};
-use super::{deploy, service, tasks, wait};
+use super::{Each, deploy, service, tasks, wait};
 use crate::client::Client;
 use crate::output::{self, FormatArg};
 use anyhow::{Result, bail};
@@ -78,20 +78,24 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             service::ls(client, filter, format.format, false).await
         }
         Command::Rm { detach, stacks } => {
+            let mut each = Each::default();
             for stack in stacks {
-                let request = RemoveStackRequest { stack: stack.clone() };
-                let reply = client.control().remove_stack(request).await?.into_inner();
-                for name in &reply.removed {
-                    eprintln!("removing {name}");
-                }
-                if !detach {
-                    wait::gone(client, reply.tasks, Some(&stack), Duration::from_secs(120)).await?;
-                }
-                output::line(stack)?;
+                each.note(remove(client, &stack, detach).await);
             }
-            Ok(())
+            each.end()
         }
     }
+}
+
+async fn remove(client: &Client, stack: &str, detach: bool) -> Result<()> {
+    let reply = client.control().remove_stack(RemoveStackRequest { stack: stack.to_owned() }).await?.into_inner();
+    for name in &reply.removed {
+        eprintln!("removing {name}");
+    }
+    if !detach {
+        wait::gone(client, reply.tasks, Some(stack), Duration::from_secs(120)).await?;
+    }
+    output::line(stack)
 }
 
 async fn check_there(client: &Client, stack: &str) -> Result<()> {

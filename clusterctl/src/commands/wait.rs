@@ -6,9 +6,9 @@ use crate::client::Client;
 use crate::failure::Interrupted;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
-use api::model::TaskState;
+use api::model::{TaskId, TaskState};
 use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(100);
@@ -18,12 +18,18 @@ fn interrupted(what: &str) -> anyhow::Error {
     Interrupted(format!("interrupted; {what} goes on by itself")).into()
 }
 
-/// Waits until services run as many tasks as they should.
+/// Waits until services run as many tasks as they should, and the same tasks have run on for `steady`.
 ///
 /// # Errors
 /// At the bound: which services are short, and why.
-pub async fn services_running(client: &Client, filter: &ListServicesRequest, bound: Duration) -> Result<()> {
+pub async fn services_running(
+    client: &Client,
+    filter: &ListServicesRequest,
+    bound: Duration,
+    steady: Duration,
+) -> Result<()> {
     let end = Instant::now() + bound;
+    let mut settled: Option<(Instant, BTreeSet<TaskId>)> = None;
     let mut progress = Progress::start();
     let mut last_note: BTreeMap<String, String> = BTreeMap::new();
     loop {
@@ -42,10 +48,12 @@ pub async fn services_running(client: &Client, filter: &ListServicesRequest, bou
             let request =
                 ListTasksRequest { service: Some(service.service.id.to_string()), ..ListTasksRequest::default() };
             if service.running < service.wanted || service.service.meta.created_at != service.service.meta.updated_at {
-                let tasks = fetch(client, request).await?;
-                let old = tasks
-                    .iter()
-                    .any(|t| !t.task.status.state.is_ended() && t.task.template_revision != service.service.template_revision);
+                // Troubles of earlier versions are history.
+                let (tasks, earlier): (Vec<TaskRow>, Vec<TaskRow>) = fetch(client, request)
+                    .await?
+                    .into_iter()
+                    .partition(|t| t.task.template_revision == service.service.template_revision);
+                let old = earlier.iter().any(|t| !t.task.status.state.is_ended());
                 if old || service.running < service.wanted {
                     waiting.push(service.service.spec.name.clone());
                     note_problems(&tasks, &progress, &mut last_note);
@@ -53,8 +61,18 @@ pub async fn services_running(client: &Client, filter: &ListServicesRequest, bou
             }
         }
         if short.is_empty() && waiting.is_empty() {
-            progress.finish();
-            return Ok(());
+            let running = if steady.is_zero() { BTreeSet::new() } else { running_tasks(client, &services).await? };
+            let since = match settled {
+                Some((since, before)) if before == running => since,
+                _ => Instant::now(),
+            };
+            if since.elapsed() >= steady {
+                progress.finish();
+                return Ok(());
+            }
+            settled = Some((since, running));
+        } else {
+            settled = None;
         }
         if Instant::now() >= end {
             progress.finish();
@@ -72,6 +90,18 @@ pub async fn services_running(client: &Client, filter: &ListServicesRequest, bou
             _ = tokio::signal::ctrl_c() => return Err(interrupted("the deployment")),
         }
     }
+}
+
+/// Which tasks run: a service whose tasks end and begin again has enough of them now and then, too.
+async fn running_tasks(client: &Client, services: &[ServiceRow]) -> Result<BTreeSet<TaskId>> {
+    let mut running = BTreeSet::new();
+    for service in services {
+        let service = Some(service.service.id.to_string());
+        let request = ListTasksRequest { service, running_only: true, ..ListTasksRequest::default() };
+        let tasks = fetch(client, request).await?;
+        running.extend(tasks.iter().filter(|t| t.task.status.state == TaskState::Running).map(|t| t.task.id));
+    }
+    Ok(running)
 }
 
 /// Says each task's trouble once.
@@ -113,6 +143,7 @@ pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>
         }
         match left.len() {
             0 => progress.say("removing networks"),
+            1 => progress.say("stopping: 1 task left"),
             count => progress.say(&format!("stopping: {count} tasks left")),
         }
         if Instant::now() >= end {

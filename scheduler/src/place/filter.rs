@@ -29,9 +29,20 @@ impl Reasons {
         }
         let mut counts = self.counts.clone();
         counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let clauses: Vec<String> =
-            counts.iter().map(|(why, count)| format!("{count} of {} nodes {why}", self.nodes)).collect();
+        let clauses: Vec<String> = counts
+            .iter()
+            .map(|(why, count)| format!("{count} of {} nodes {}", self.nodes, agreeing(why, *count)))
+            .collect();
         format!("no suitable node: {}", clauses.join("; "))
+    }
+}
+
+/// "fails" of one node is "fail" of several.
+fn agreeing(why: &str, count: usize) -> String {
+    let plural = [("fails ", "fail "), ("is ", "are "), ("has ", "have ")];
+    match plural.iter().find_map(|(one, many)| Some((many, why.strip_prefix(one)?))) {
+        Some((many, rest)) if count != 1 => format!("{many}{rest}"),
+        _ => why.to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One more process in a running container: starts it on this process's own standard streams, waits for it,
 //! ends with its code.
 
-use super::{LIB_STATE, Status, become_subreaper, code_of, full};
+use super::{LIB_STATE, Status, become_subreaper, code_of, full, to_the_point};
 use crate::oci;
 use crate::record::{Folder, ORDERS, Orders};
 use crate::spec::ExecSpec;
@@ -26,7 +26,7 @@ pub(super) fn main(dir: &Path) -> i32 {
         }
         Err(text) => {
             let code = code_of(&text);
-            status.error(code, &text);
+            status.error(code, &to_the_point(&text));
             code
         }
     }

@@ -1,7 +1,7 @@
 //! The shim of one container: starts it, writes its log, waits for its end, says how it ended.
 
 use super::log::{Lines, Log};
-use super::{HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe};
+use super::{HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, shrink, to_the_point};
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
@@ -70,11 +70,12 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
     let started = match start(folder, orders) {
         Ok(started) => started,
         Err(text) => {
-            status.error(code_of(&text), &text);
+            status.error(code_of(&text), &to_the_point(&text));
             return 1;
         }
     };
     status.ok(started.running.init.pid);
+    shrink();
     let (code, signal) = serve(&started, orders, &signals);
     let oom_killed = oom_killed(&started.running.cgroups);
     let exit = Exit { code, signal, oom_killed, finished_at_ms: now_ms(), message: None };

@@ -1,0 +1,234 @@
+//! Tasks that can not run, and names that are nearly right.
+
+use super::*;
+
+/// The tasks of a service whose state is `state`, as `service ps` lists them: their errors.
+fn errors(node: &Node<'_>, service: &str, state: &str) -> Vec<String> {
+    let rows = listed(node, &["service", "ps", service]);
+    let rows = rows.as_array().expect("a list").iter();
+    let of_state = rows.filter(|row| row["status"]["state"] == state);
+    of_state
+        .map(|row| {
+            row["status"]["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// `service ps` shows a task in `state` with an error that holds all of `parts`.
+fn shown(node: &Node<'_>, service: &str, state: &str, parts: &[&str]) {
+    let what = format!("{service} is {state}: {parts:?}");
+    wait_for(what, LIMIT, || {
+        let errors = errors(node, service, state);
+        anyhow::ensure!(
+            errors
+                .iter()
+                .any(|e| parts.iter().all(|part| e.contains(part))),
+            "{errors:?}"
+        );
+        Ok(true)
+    })
+    .expect("shown");
+    let table = ctl(node, &["service", "ps", service])
+        .checked()
+        .expect("a table")
+        .stdout;
+    assert!(parts.iter().all(|part| table.contains(part)), "{table}");
+}
+
+#[test]
+fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
+    let lab = Lab::builder().up().expect("a lab");
+    let node = lab.node(1);
+    load_busybox(&node);
+    let start = |stack: &str, text: &str| {
+        deploy(&node, text, &["--detach", stack])
+            .checked()
+            .expect("deployed");
+    };
+    let here = |keys: &str| {
+        format!("{keys}    deploy: {{placement: {{constraints: [node.hostname==node1]}}}}\n")
+    };
+
+    start(
+        "place",
+        &sleeper(
+            "a",
+            "    deploy: {placement: {constraints: [node.labels.disk==ssd]}}\n",
+        ),
+    );
+    shown(
+        &node,
+        "place_a",
+        "pending",
+        &["no suitable node", "2 of 2 nodes", "node.labels.disk==ssd"],
+    );
+
+    start(
+        "image",
+        &here("services:\n  a:\n    image: 127.0.0.1:1/nothing:1\n"),
+    );
+    let cure = "clusterctl image load -i FILE";
+    shown(
+        &node,
+        "image_a",
+        "rejected",
+        &[
+            "127.0.0.1:1/nothing:1",
+            "not on this node",
+            cure,
+            "Connection refused",
+        ],
+    );
+
+    let mut program = node
+        .command(["busybox", "nc", "-ll", "-p", "5000"])
+        .expect("nc")
+        .spawn()
+        .expect("runs");
+    wait_for("nc listens", LIMIT, || {
+        Ok(!node.run_ok(["ss", "-Hltn", "sport = :5000"])?.is_empty())
+    })
+    .expect("listens");
+    start("port", &sleeper("a", &here("    ports: ['5000:80']\n")));
+    shown(
+        &node,
+        "port_a",
+        "rejected",
+        &[
+            "port 5000/tcp",
+            "taken by",
+            &format!("pid {}", program.id()),
+        ],
+    );
+    // What none of them has left: no container, no address. Their networks go with their stacks.
+    for stack in ["image", "port", "place"] {
+        ctl(&node, &["stack", "rm", stack])
+            .checked()
+            .expect("removed");
+    }
+    for list in
+        ["stack", "service", "network", "node ps node1"].map(|l| l.split(' ').collect::<Vec<_>>())
+    {
+        let words = if list.len() == 1 {
+            vec![list[0], "ls"]
+        } else {
+            list
+        };
+        assert_eq!(count(&node, &words), 0, "{words:?}");
+    }
+    let left = "ls /var/lib/clusterd/containers; nft list ruleset | grep -w 5000";
+    assert_eq!(node.run(["sh", "-c", left]).expect("lists").stdout, "");
+
+    program.kill().expect("kill");
+    program.wait().expect("ends");
+    deploy(
+        &node,
+        &sleeper("a", &here("    ports: ['5000:80']\n")),
+        &["one"],
+    )
+    .checked()
+    .expect("it runs now");
+    start("two", &sleeper("a", &here("    ports: ['5000:80']\n")));
+    shown(
+        &node,
+        "two_a",
+        "pending",
+        &["no suitable node", "port 5000/tcp taken by one_a.1"],
+    );
+
+    // Names that are nearly right; and calls that begin well and end badly change nothing.
+    for (words, parts) in [
+        (
+            &["service", "ps", "one_aa"][..],
+            &["\"one_aa\"", "did you mean \"one_a\"?"][..],
+        ),
+        (
+            &["service", "logs", "onea"],
+            &["\"onea\"", "did you mean \"one_a\"?"],
+        ),
+        (
+            &["service", "rm", "one-a"],
+            &["\"one-a\"", "did you mean \"one_a\"?"],
+        ),
+        (
+            &["service", "inspect", "zzzzz"],
+            &["\"zzzzz\"", "clusterctl service ls"],
+        ),
+        (
+            &["service", "scale", "one_a=2", "nope=1"],
+            &["\"nope\"", "clusterctl service ls"],
+        ),
+        (
+            &["service", "scale", "one_a=100001"],
+            &["one_a", "too many", "100000"],
+        ),
+        (
+            &["node", "inspect", "nod1"],
+            &["\"nod1\"", "did you mean \"node1\"?"],
+        ),
+        (
+            &["node", "rm", "node2"],
+            &["node2", "clusterctl leave", "--force"],
+        ),
+        (
+            &["network", "inspect", "one_defalt"],
+            &["did you mean \"one_default\"?"],
+        ),
+        (
+            &["network", "rm", "one_default"],
+            &["one_default", "used by one_a", "remove it first"],
+        ),
+        (
+            &["network", "create", "one_default"],
+            &["one_default", "there already", "another name"],
+        ),
+        (&["network", "create", "a b"], &["\"a b\"", "a name has"]),
+        (
+            &["stack", "rm", "ome"],
+            &["\"ome\"", "did you mean \"one\"?"],
+        ),
+        (&["stack", "ps", "ome"], &["\"ome\"", "there is: one, two"]),
+        (
+            &["exec", "one_a.7", "ls"],
+            &["\"one_a.7\"", "did you mean \"one_a.1\"?"],
+        ),
+        (
+            &["exec", "two_a.1", "ls"],
+            &["two_a.1", "does not run yet", "no suitable node"],
+        ),
+        (
+            &["exec", "-t", "one_a.1", "ls"],
+            &["exec -t", "not supported yet", "-i"],
+        ),
+        (
+            &["image", "rm", "nope"],
+            &["`nope`", "clusterctl image load"],
+        ),
+        (&["image", "rm", "busybox:1"], &["`busybox:1`", "in use"]),
+        (
+            &["leave"],
+            &["only manager", "state is lost", "clusterctl leave --force"],
+        ),
+    ] {
+        refused(&node, words, parts);
+    }
+    let wanted = &listed(&node, &["service", "ls"]);
+    assert!(
+        wanted
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(|row| row["wanted"] == 1),
+        "{wanted}"
+    );
+    assert_eq!(
+        (
+            count(&node, &["image", "ls"]),
+            count(&node, &["node", "ls"])
+        ),
+        (1, 2)
+    );
+}

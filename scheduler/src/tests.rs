@@ -236,7 +236,7 @@ fn a_published_port_is_held_once_a_node() {
     let placed = world.tasks(service).iter().filter(|t| t.node.is_some()).count();
     assert_eq!(placed, 2);
     let pending = world.tasks(service).into_iter().find(|t| t.node.is_none()).unwrap();
-    assert!(pending.status.message.contains("have port 80/tcp taken"), "{}", pending.status.message);
+    assert!(pending.status.message.contains("has port 80/tcp taken"), "{}", pending.status.message);
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! Compiles the protobuf files without `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["objects", "control", "stream", "node", "dispatch", "ca", "raft"]
-        .map(|name| format!("proto/clusterd/v1/{name}.proto"));
+    let files = [
+        "objects", "control", "stream", "node", "dispatch", "ca", "raft",
+    ]
+    .map(|name| format!("proto/clusterd/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

@@ -71,13 +71,15 @@ impl Desired {
             self.endpoints.remove(&(key.network, key.task));
         }
         for endpoint in message.endpoints {
-            self.endpoints.insert((endpoint.network.clone(), endpoint.task.clone()), endpoint);
+            self.endpoints
+                .insert((endpoint.network.clone(), endpoint.task.clone()), endpoint);
         }
         for key in message.services_removed {
             self.services.remove(&(key.network, key.service));
         }
         for service in message.services {
-            self.services.insert((service.network.clone(), service.service.clone()), service);
+            self.services
+                .insert((service.network.clone(), service.service.clone()), service);
         }
         touched
     }
@@ -108,15 +110,28 @@ mod tests {
     }
 
     fn task(n: u8) -> AssignedTask {
-        AssignedTask { task: Some(Task { id: id(n), ..Task::default() }), ..AssignedTask::default() }
+        AssignedTask {
+            task: Some(Task {
+                id: id(n),
+                ..Task::default()
+            }),
+            ..AssignedTask::default()
+        }
     }
 
     fn endpoint(network: u8, task: u8) -> Endpoint {
-        Endpoint { network: id(network), task: id(task), ..Endpoint::default() }
+        Endpoint {
+            network: id(network),
+            task: id(task),
+            ..Endpoint::default()
+        }
     }
 
     fn network(n: u8) -> NetworkView {
-        NetworkView { id: id(n), ..NetworkView::default() }
+        NetworkView {
+            id: id(n),
+            ..NetworkView::default()
+        }
     }
 
     fn message() -> impl Strategy<Value = Assignments> {
@@ -132,7 +147,10 @@ mod tests {
                 endpoints: ends.into_iter().map(|(n, t)| endpoint(n, t)).collect(),
                 endpoints_removed: ends_gone
                     .into_iter()
-                    .map(|(n, t)| EndpointKey { network: id(n), task: id(t) })
+                    .map(|(n, t)| EndpointKey {
+                        network: id(n),
+                        task: id(t),
+                    })
                     .collect(),
                 ..Assignments::default()
             },
@@ -171,7 +189,13 @@ mod tests {
             endpoints: vec![endpoint(1, 7), endpoint(2, 7)],
             ..Assignments::default()
         });
-        desired.apply(Assignments { networks_removed: vec![id(1)], ..Assignments::default() });
-        assert_eq!(desired.endpoints.keys().collect::<Vec<_>>(), [&(id(2), id(7))]);
+        desired.apply(Assignments {
+            networks_removed: vec![id(1)],
+            ..Assignments::default()
+        });
+        assert_eq!(
+            desired.endpoints.keys().collect::<Vec<_>>(),
+            [&(id(2), id(7))]
+        );
     }
 }

@@ -90,7 +90,12 @@ pub fn command(spec: &ContainerSpec, image: &ImageConfig) -> Vec<String> {
 
 /// The environment: the image's, then the service's, which wins; a bare `KEY` takes it away.
 #[must_use]
-pub fn environment(spec: &ContainerSpec, image: &ImageConfig, hostname: &str, home: Option<&str>) -> Vec<String> {
+pub fn environment(
+    spec: &ContainerSpec,
+    image: &ImageConfig,
+    hostname: &str,
+    home: Option<&str>,
+) -> Vec<String> {
     let mut env: Vec<(String, Option<String>)> = Vec::new();
     let mut set = |entry: &str| {
         let (key, value) = match entry.split_once('=') {
@@ -104,11 +109,16 @@ pub fn environment(spec: &ContainerSpec, image: &ImageConfig, hostname: &str, ho
     };
     set("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set(&format!("HOSTNAME={hostname}"));
-    set(&format!("HOME={}", home.filter(|h| !h.is_empty()).unwrap_or("/")));
+    set(&format!(
+        "HOME={}",
+        home.filter(|h| !h.is_empty()).unwrap_or("/")
+    ));
     for entry in image.env.iter().chain(&spec.env) {
         set(entry);
     }
-    env.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect()
+    env.into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value?)))
+        .collect()
 }
 
 /// What is needed beside the task's own words.
@@ -132,13 +142,18 @@ pub struct Parts<'a> {
 ///
 /// # Errors
 /// When there is nothing to run, or the image's stop signal is none.
-pub fn assemble(task: &Task, spec: &ContainerSpec, parts: &Parts<'_>) -> Result<runtime::ContainerSpec, ContainerError> {
+pub fn assemble(
+    task: &Task,
+    spec: &ContainerSpec,
+    parts: &Parts<'_>,
+) -> Result<runtime::ContainerSpec, ContainerError> {
     let args = command(spec, parts.image);
     if args.is_empty() {
         return Err(ContainerError::NoCommand(spec.image.clone()));
     }
     let hostname = crate::netview::hostname(task);
-    let mut container = runtime::ContainerSpec::new(task.id.to_string(), parts.rootfs, args, parts.places.log());
+    let mut container =
+        runtime::ContainerSpec::new(task.id.to_string(), parts.rootfs, args, parts.places.log());
     container.image.clone_from(&spec.image);
     container.env = environment(spec, parts.image, &hostname, Some(&parts.user.home));
     container.cwd = match parts.image.working_dir.as_str() {
@@ -159,7 +174,10 @@ pub fn assemble(task: &Task, spec: &ContainerSpec, parts: &Parts<'_>) -> Result<
         .filter(|name| !name.is_empty())
         .map(str::parse)
         .transpose()
-        .map_err(|source| ContainerError::StopSignal { image: spec.image.clone(), source })?;
+        .map_err(|source| ContainerError::StopSignal {
+            image: spec.image.clone(),
+            source,
+        })?;
     let own = ["hosts", "hostname", "resolv.conf"].map(|name| ReadyMount {
         source: parts.places.etc(name),
         target: format!("/etc/{name}"),
@@ -170,12 +188,16 @@ pub fn assemble(task: &Task, spec: &ContainerSpec, parts: &Parts<'_>) -> Result<
         .chain(parts.mounts)
         .map(|mount| runtime::Mount {
             target: PathBuf::from(&mount.target),
-            kind: runtime::MountKind::Bind { source: mount.source.clone() },
+            kind: runtime::MountKind::Bind {
+                source: mount.source.clone(),
+            },
             read_only: mount.read_only,
             options: Vec::new(),
         })
         .collect();
-    container.labels.insert("service".into(), task.service.to_string());
+    container
+        .labels
+        .insert("service".into(), task.service.to_string());
     container.labels.insert("task".into(), task.name());
     Ok(container)
 }
@@ -197,7 +219,11 @@ mod tests {
     fn entrypoint_and_command_replace_as_dockers_do() {
         let own = |entrypoint: Option<&[&str]>, command: Option<&[&str]>| {
             let list = |l: Option<&[&str]>| l.map(|l| l.iter().map(|s| (*s).to_owned()).collect());
-            let spec = ContainerSpec { entrypoint: list(entrypoint), command: list(command), ..ContainerSpec::default() };
+            let spec = ContainerSpec {
+                entrypoint: list(entrypoint),
+                command: list(command),
+                ..ContainerSpec::default()
+            };
             super::command(&spec, &image()).join(" ")
         };
         assert_eq!(own(None, None), "entry a b");
@@ -210,10 +236,19 @@ mod tests {
 
     #[test]
     fn the_services_environment_wins_over_the_images() {
-        let spec = ContainerSpec { env: vec!["B=mine".into(), "C=".into(), "A".into()], ..ContainerSpec::default() };
+        let spec = ContainerSpec {
+            env: vec!["B=mine".into(), "C=".into(), "A".into()],
+            ..ContainerSpec::default()
+        };
         let env = environment(&spec, &image(), "host", Some("/home/x"));
-        assert!(env.contains(&"B=mine".into()) && env.contains(&"C=".into()), "{env:?}");
-        assert!(!env.iter().any(|e| e.starts_with("A=")), "a bare key takes it away: {env:?}");
+        assert!(
+            env.contains(&"B=mine".into()) && env.contains(&"C=".into()),
+            "{env:?}"
+        );
+        assert!(
+            !env.iter().any(|e| e.starts_with("A=")),
+            "a bare key takes it away: {env:?}"
+        );
         assert!(env.contains(&"HOSTNAME=host".into()) && env.contains(&"HOME=/home/x".into()));
         assert_eq!(env.iter().filter(|e| e.starts_with("B=")).count(), 1);
     }

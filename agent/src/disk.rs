@@ -27,7 +27,9 @@ pub enum DiskError {
         source: io::Error,
     },
     /// A newer clusterd wrote it.
-    #[error("{path} has format {found}, this clusterd reads {FORMAT}; upgrade clusterd, or remove the file to fetch the assignments anew")]
+    #[error(
+        "{path} has format {found}, this clusterd reads {FORMAT}; upgrade clusterd, or remove the file to fetch the assignments anew"
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -48,7 +50,11 @@ impl Disk {
     /// # Errors
     /// When it can't be made.
     pub fn open(dir: PathBuf) -> Result<Self, DiskError> {
-        fs::create_dir_all(&dir).map_err(|source| DiskError::Io { action: "make", path: dir.clone(), source })?;
+        fs::create_dir_all(&dir).map_err(|source| DiskError::Io {
+            action: "make",
+            path: dir.clone(),
+            source,
+        })?;
         Ok(Self { dir })
     }
 
@@ -66,13 +72,21 @@ impl Disk {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Desired::default()),
-            Err(source) => return Err(DiskError::Io { action: "read", path, source }),
+            Err(source) => {
+                return Err(DiskError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
         };
         let mut desired = Desired::default();
         match bytes.split_first() {
             Some((&FORMAT, body)) => match Assignments::decode(body) {
                 Ok(message) => drop(desired.apply(message)),
-                Err(error) => tracing::error!(path = %path.display(), %error, "the kept assignments are damaged; asking the managers anew"),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "the kept assignments are damaged; asking the managers anew")
+                }
             },
             Some((&found, _)) => return Err(DiskError::Format { path, found }),
             None => {}
@@ -94,7 +108,11 @@ impl Disk {
     /// The managers it was last told of.
     #[must_use]
     pub fn managers(&self) -> Vec<String> {
-        fs::read_to_string(self.dir.join("managers")).unwrap_or_default().lines().map(str::to_owned).collect()
+        fs::read_to_string(self.dir.join("managers"))
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Keeps the managers.
@@ -114,7 +132,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let fresh = path.with_extension("new");
     let fail = |action, path: &Path| {
         let path = path.to_owned();
-        move |source| DiskError::Io { action, path, source }
+        move |source| DiskError::Io {
+            action,
+            path,
+            source,
+        }
     };
     let written = (|| {
         let mut file = File::create(&fresh)?;
@@ -124,11 +146,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     if let Err(source) = written {
         // The half file is worth nothing, and a full disk wants its room back.
         let _ = fs::remove_file(&fresh);
-        return Err(DiskError::Io { action: "write", path: fresh, source });
+        return Err(DiskError::Io {
+            action: "write",
+            path: fresh,
+            source,
+        });
     }
     fs::rename(&fresh, path).map_err(fail("replace", path))?;
     if let Some(dir) = path.parent() {
-        File::open(dir).and_then(|d| d.sync_all()).map_err(fail("sync", dir))?;
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(fail("sync", dir))?;
     }
     Ok(())
 }
@@ -142,7 +170,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path().join("agent")).unwrap();
         assert_eq!(disk.load().unwrap(), Desired::default());
-        let desired = Desired { revision: 9, ..Desired::default() };
+        let desired = Desired {
+            revision: 9,
+            ..Desired::default()
+        };
         disk.save(&desired).unwrap();
         assert_eq!(disk.load().unwrap(), desired);
     }
@@ -154,7 +185,12 @@ mod tests {
         fs::write(disk.assignments(), [FORMAT, 0xff, 0xff]).unwrap();
         assert_eq!(disk.load().unwrap(), Desired::default());
         fs::write(disk.assignments(), [FORMAT + 1]).unwrap();
-        assert!(disk.load().unwrap_err().to_string().contains("upgrade clusterd"));
+        assert!(
+            disk.load()
+                .unwrap_err()
+                .to_string()
+                .contains("upgrade clusterd")
+        );
     }
 
     #[test]

@@ -114,7 +114,13 @@ impl Agent {
         }
 
         let mut known = disk.managers();
-        known.extend(config.managers.into_iter().filter(|addr| !known.contains(addr)).collect::<Vec<_>>());
+        known.extend(
+            config
+                .managers
+                .into_iter()
+                .filter(|addr| !known.contains(addr))
+                .collect::<Vec<_>>(),
+        );
         let (manager_tx, manager) = watch::channel(None);
         let (managers_tx, managers) = watch::channel(known);
         let (assignments_tx, assignments) = mpsc::channel(QUEUE);
@@ -130,7 +136,13 @@ impl Agent {
             managers: managers_tx,
             farewell: farewell.clone(),
         };
-        let core = Core { tools: tools.clone(), disk, desired, supervisor, dirty: false };
+        let core = Core {
+            tools: tools.clone(),
+            disk,
+            desired,
+            supervisor,
+            dirty: false,
+        };
         Ok(Self {
             tools,
             hostname: config.hostname,
@@ -202,10 +214,16 @@ impl Agent {
         let (tx, rx) = oneshot::channel();
         let mut problems = Vec::new();
         if self.commands.send(Command::RemoveAll(tx)).await.is_ok() {
-            problems.extend(rx.await.unwrap_or_else(|_| vec!["the agent ended before all was removed".into()]));
+            problems.extend(
+                rx.await
+                    .unwrap_or_else(|_| vec!["the agent ended before all was removed".into()]),
+            );
         }
         self.farewell.cancel();
-        if tokio::time::timeout(FAREWELL_BOUND, &mut self.session).await.is_err() {
+        if tokio::time::timeout(FAREWELL_BOUND, &mut self.session)
+            .await
+            .is_err()
+        {
             // It is down to the managers soon, and `node rm` removes it.
             tracing::warn!("no manager could be told that this node has left");
             self.stop.cancel();

@@ -44,14 +44,18 @@ pub fn view(desired: &Desired) -> (overlay::View, Vec<ViewError>) {
         }
     }
     for endpoint in desired.endpoints.values() {
-        let Some((_, network)) = networks.get_mut(&endpoint.network) else { continue };
+        let Some((_, network)) = networks.get_mut(&endpoint.network) else {
+            continue;
+        };
         match add_endpoint(network, endpoint) {
             Ok(()) => {}
             Err(problem) => problems.push(problem),
         }
     }
     for service in desired.services.values() {
-        let Some((_, network)) = networks.get_mut(&service.network) else { continue };
+        let Some((_, network)) = networks.get_mut(&service.network) else {
+            continue;
+        };
         match service_id(&service.service) {
             Ok(id) => {
                 let made = overlay::Service {
@@ -64,24 +68,31 @@ pub fn view(desired: &Desired) -> (overlay::View, Vec<ViewError>) {
             Err(problem) => problems.push(problem),
         }
     }
-    let networks = networks.into_values().map(|(id, network)| (id, Arc::new(network))).collect();
+    let networks = networks
+        .into_values()
+        .map(|(id, network)| (id, Arc::new(network)))
+        .collect();
     (overlay::View { networks }, problems)
 }
 
 fn service_id(bytes: &Bytes) -> Result<overlay::ServiceId, ViewError> {
-    Ok(overlay::ServiceId::new(convert::service_id(bytes)?.to_string())?)
+    Ok(overlay::ServiceId::new(
+        convert::service_id(bytes)?.to_string(),
+    )?)
 }
 
 fn task_id(bytes: &Bytes) -> Result<overlay::TaskId, ViewError> {
     Ok(overlay::TaskId::new(convert::task_id(bytes)?.to_string())?)
 }
 
-fn empty_network(network: &proto::NetworkView) -> Result<(overlay::NetworkId, overlay::Network), ViewError> {
+fn empty_network(
+    network: &proto::NetworkView,
+) -> Result<(overlay::NetworkId, overlay::Network), ViewError> {
     let id = overlay::NetworkId::new(convert::network_id(&network.id)?.to_string())?;
-    let subnet = network
-        .subnet
-        .parse()
-        .map_err(|_| ViewError::Subnet { network: network.name.clone(), subnet: network.subnet.clone() })?;
+    let subnet = network.subnet.parse().map_err(|_| ViewError::Subnet {
+        network: network.name.clone(),
+        subnet: network.subnet.clone(),
+    })?;
     let made = overlay::Network {
         name: network.name.clone(),
         vni: network.vni,
@@ -92,7 +103,10 @@ fn empty_network(network: &proto::NetworkView) -> Result<(overlay::NetworkId, ov
     Ok((id, made))
 }
 
-fn add_endpoint(network: &mut overlay::Network, endpoint: &proto::Endpoint) -> Result<(), ViewError> {
+fn add_endpoint(
+    network: &mut overlay::Network,
+    endpoint: &proto::Endpoint,
+) -> Result<(), ViewError> {
     let id = task_id(&endpoint.task)?;
     let name = task_name(&endpoint.service_name, endpoint.slot);
     let made = overlay::Endpoint {
@@ -123,7 +137,11 @@ pub fn task_net(task: &api::model::Task) -> Result<overlay::TaskNet, ViewError> 
         .iter()
         .map(|held| {
             let network = overlay::NetworkId::new(held.network.to_string())?;
-            Ok(overlay::Attachment { network, addr: held.addr, aliases: Vec::new() })
+            Ok(overlay::Attachment {
+                network,
+                addr: held.addr,
+                aliases: Vec::new(),
+            })
         })
         .collect::<Result<_, ViewError>>()?;
     let ports = task

@@ -41,13 +41,21 @@ impl agent_server::Agent for AgentService {
     type LogsStream = Reply<LogRecord>;
     type ExecStream = Reply<ExecOutput>;
 
-    async fn logs(&self, request: Request<AgentLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+    async fn logs(
+        &self,
+        request: Request<AgentLogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
         let request = request.into_inner();
-        let task = convert::task_id(&request.task).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let task =
+            convert::task_id(&request.task).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let query = LogQuery {
             tail: request.tail,
-            since: request.since.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()),
-            until: request.until.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()),
+            since: request
+                .since
+                .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()),
+            until: request
+                .until
+                .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()),
             follow: request.follow,
         };
         let lines = self
@@ -72,11 +80,20 @@ impl agent_server::Agent for AgentService {
         Ok(Response::new(Box::pin(records)))
     }
 
-    async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
         let mut input = request.into_inner();
         let start = match input.message().await? {
-            Some(ExecInput { input: Some(Input::Start(start)) }) => start,
-            _ => return Err(Status::invalid_argument("exec: the first message has to say what to run")),
+            Some(ExecInput {
+                input: Some(Input::Start(start)),
+            }) => start,
+            _ => {
+                return Err(Status::invalid_argument(
+                    "exec: the first message has to say what to run",
+                ));
+            }
         };
         let task = convert_target(&start)?;
         let spec = self.spec(task, start).await?;
@@ -87,8 +104,15 @@ impl agent_server::Agent for AgentService {
             // Shells say the same of a command they can't run.
             Err(runtime::Error::Start { code, message, .. }) => {
                 let told = format!("{message}\n");
-                for output in [Output::Stderr(told.into_bytes().into()), Output::ExitCode(code)] {
-                    let _ = tx.send(Ok(ExecOutput { output: Some(output) })).await;
+                for output in [
+                    Output::Stderr(told.into_bytes().into()),
+                    Output::ExitCode(code),
+                ] {
+                    let _ = tx
+                        .send(Ok(ExecOutput {
+                            output: Some(output),
+                        }))
+                        .await;
                 }
             }
             Err(error) => return Err(Status::failed_precondition(error.to_string())),
@@ -99,7 +123,10 @@ impl agent_server::Agent for AgentService {
 
 /// The manager has turned the user's words into a task's id.
 fn convert_target(start: &ExecStart) -> Result<api::model::TaskId, Status> {
-    start.target.parse().map_err(|e: api::model::IdError| Status::invalid_argument(e.to_string()))
+    start
+        .target
+        .parse()
+        .map_err(|e: api::model::IdError| Status::invalid_argument(e.to_string()))
 }
 
 impl AgentService {
@@ -107,21 +134,40 @@ impl AgentService {
         let user = match start.user.as_str() {
             "" => None,
             name => {
-                let (rootfs, name) = (self.tools.places(task).root().join("rootfs"), name.to_owned());
-                let found = tokio::task::spawn_blocking(move || images::resolve_user(&rootfs, &name))
-                    .await
-                    .map_err(|e| Status::internal(e.to_string()))?
-                    .map_err(|e| Status::invalid_argument(e.full()))?;
-                Some(runtime::User { uid: found.uid, gid: found.gid, additional_gids: found.additional_gids })
+                let (rootfs, name) = (
+                    self.tools.places(task).root().join("rootfs"),
+                    name.to_owned(),
+                );
+                let found =
+                    tokio::task::spawn_blocking(move || images::resolve_user(&rootfs, &name))
+                        .await
+                        .map_err(|e| Status::internal(e.to_string()))?
+                        .map_err(|e| Status::invalid_argument(e.full()))?;
+                Some(runtime::User {
+                    uid: found.uid,
+                    gid: found.gid,
+                    additional_gids: found.additional_gids,
+                })
             }
         };
-        let cwd = Some(start.working_dir).filter(|dir| !dir.is_empty()).map(Into::into);
-        Ok(ExecSpec { args: start.args, env: start.env, cwd, user })
+        let cwd = Some(start.working_dir)
+            .filter(|dir| !dir.is_empty())
+            .map(Into::into);
+        Ok(ExecSpec {
+            args: start.args,
+            env: start.env,
+            cwd,
+            user,
+        })
     }
 }
 
 /// Passes input and output until the process has ended or the caller is gone; then it is killed.
-async fn attend(mut session: ExecSession, mut input: Streaming<ExecInput>, tx: mpsc::Sender<Result<ExecOutput, Status>>) {
+async fn attend(
+    mut session: ExecSession,
+    mut input: Streaming<ExecInput>,
+    tx: mpsc::Sender<Result<ExecOutput, Status>>,
+) {
     let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
     let mut stdin = session.stdin.take();
     let output = async {
@@ -132,7 +178,9 @@ async fn attend(mut session: ExecSession, mut input: Streaming<ExecInput>, tx: m
     let feed = async {
         loop {
             match input.message().await {
-                Ok(Some(ExecInput { input: Some(Input::Stdin(data)) })) => {
+                Ok(Some(ExecInput {
+                    input: Some(Input::Stdin(data)),
+                })) => {
                     let written = match &mut stdin {
                         Some(pipe) => pipe.write_all(&data).await,
                         None => Ok(()),
@@ -142,8 +190,12 @@ async fn attend(mut session: ExecSession, mut input: Streaming<ExecInput>, tx: m
                         stdin = None;
                     }
                 }
-                Ok(Some(ExecInput { input: Some(Input::StdinEnd(_)) })) => stdin = None,
-                Ok(Some(ExecInput { input: Some(Input::Signal(number)) })) => {
+                Ok(Some(ExecInput {
+                    input: Some(Input::StdinEnd(_)),
+                })) => stdin = None,
+                Ok(Some(ExecInput {
+                    input: Some(Input::Signal(number)),
+                })) => {
                     if let Err(error) = session.signal(number) {
                         tracing::debug!(%error, "exec: a signal could not be passed on");
                     }
@@ -168,7 +220,9 @@ async fn attend(mut session: ExecSession, mut input: Streaming<ExecInput>, tx: m
         session.kill();
     }
     let last = match session.wait().await {
-        Ok(code) => Ok(ExecOutput { output: Some(Output::ExitCode(code)) }),
+        Ok(code) => Ok(ExecOutput {
+            output: Some(Output::ExitCode(code)),
+        }),
         Err(error) => Err(Status::internal(error.to_string())),
     };
     // A caller that is gone has no use for the code.
@@ -188,7 +242,13 @@ async fn pass<R: AsyncRead + Unpin>(
             return;
         }
         let output = wrap(bytes::Bytes::copy_from_slice(data));
-        if tx.send(Ok(ExecOutput { output: Some(output) })).await.is_err() {
+        if tx
+            .send(Ok(ExecOutput {
+                output: Some(output),
+            }))
+            .await
+            .is_err()
+        {
             return;
         }
     }

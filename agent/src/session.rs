@@ -9,7 +9,9 @@ use api::convert;
 use api::proto::agent_message::Message as ToManager;
 use api::proto::dispatch_client::DispatchClient;
 use api::proto::manager_message::Message as FromManager;
-use api::proto::{AgentMessage, Assignments, Goodbye, Heartbeat, Hello, SetTaskStatus, StatusBatch};
+use api::proto::{
+    AgentMessage, Assignments, Goodbye, Heartbeat, Hello, SetTaskStatus, StatusBatch,
+};
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -125,7 +127,9 @@ impl Session {
         };
         let mut client = DispatchClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
         let (tx, rx) = mpsc::channel(QUEUE);
-        let hello = AgentMessage { message: Some(ToManager::Hello((self.hello)())) };
+        let hello = AgentMessage {
+            message: Some(ToManager::Hello((self.hello)())),
+        };
         if tx.send(hello).await.is_err() {
             return End::Lost("the session was closed while it was opened".into());
         }
@@ -138,7 +142,12 @@ impl Session {
         self.serve(addr, stream, tx).await
     }
 
-    async fn serve(&self, addr: &str, mut stream: Streaming<api::proto::ManagerMessage>, tx: mpsc::Sender<AgentMessage>) -> End {
+    async fn serve(
+        &self,
+        addr: &str,
+        mut stream: Streaming<api::proto::ManagerMessage>,
+        tx: mpsc::Sender<AgentMessage>,
+    ) -> End {
         let mut heartbeat: Option<tokio::time::Interval> = None;
         let mut sequence = 0;
         loop {
@@ -204,12 +213,17 @@ impl Session {
             .book
             .take(sequence, BATCH)
             .into_iter()
-            .map(|(task, status)| SetTaskStatus { id: convert::id_bytes(task.0), status: Some((&status).into()) })
+            .map(|(task, status)| SetTaskStatus {
+                id: convert::id_bytes(task.0),
+                status: Some((&status).into()),
+            })
             .collect();
         if statuses.is_empty() {
             return None;
         }
-        Some(AgentMessage { message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })) })
+        Some(AgentMessage {
+            message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })),
+        })
     }
 
     fn note_managers(&self, managers: Vec<String>) {
@@ -233,7 +247,10 @@ async fn tick(interval: Option<&mut tokio::time::Interval>) {
 /// A manager that doesn't lead says who does.
 fn ended(status: &Status) -> End {
     if status.code() == Code::FailedPrecondition
-        && let Some(leader) = status.metadata().get("leader").and_then(|value| value.to_str().ok())
+        && let Some(leader) = status
+            .metadata()
+            .get("leader")
+            .and_then(|value| value.to_str().ok())
         && !leader.is_empty()
     {
         return End::Leader(leader.to_owned());

@@ -30,7 +30,7 @@ impl StatusBook {
 
     /// Notes a task's newest status.
     pub fn report(&self, task: TaskId, status: TaskStatus) {
-        self.entries().insert(task, Entry { status, sent: None});
+        self.entries().insert(task, Entry { status, sent: None });
         self.news.notify_one();
     }
 
@@ -80,7 +80,10 @@ mod tests {
     use api::model::TaskState;
 
     fn status(state: TaskState) -> TaskStatus {
-        TaskStatus { state, ..TaskStatus::default() }
+        TaskStatus {
+            state,
+            ..TaskStatus::default()
+        }
     }
 
     #[test]
@@ -107,6 +110,13 @@ mod tests {
         for n in 0..5 {
             book.report(TaskId(n), status(TaskState::Running));
         }
-        assert_eq!((book.take(1, 3).len(), book.take(2, 3).len(), book.take(3, 3).len()), (3, 2, 0));
+        assert_eq!(
+            (
+                book.take(1, 3).len(),
+                book.take(2, 3).len(),
+                book.take(3, 3).len()
+            ),
+            (3, 2, 0)
+        );
     }
 }

@@ -14,7 +14,9 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// A name that could leave the folder.
-    #[error("volume {0:?}: a name is letters, digits, -, _ and ., and begins with a letter or a digit")]
+    #[error(
+        "volume {0:?}: a name is letters, digits, -, _ and ., and begins with a letter or a digit"
+    )]
     Name(String),
     /// The system refused.
     #[error("volume {name}: can't {action} {path}: {source}")]
@@ -49,8 +51,13 @@ impl Volumes {
     /// # Errors
     /// When the name is none, or the disk refuses; a volume half filled is not left behind.
     pub fn get(&self, name: &str, seed: Option<&Path>) -> Result<PathBuf, VolumeError> {
-        let ok = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        let ok = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
             && name.len() <= 255;
         if !ok {
             return Err(VolumeError::Name(name.chars().take(80).collect()));
@@ -70,7 +77,12 @@ pub fn anonymous(dir: &Path, seed: Option<&Path>) -> Result<PathBuf, VolumeError
 fn make(name: &str, dir: &Path, seed: Option<&Path>) -> Result<PathBuf, VolumeError> {
     let fail = |action, path: &Path| {
         let (name, path) = (name.to_owned(), path.to_owned());
-        move |source| VolumeError::Io { name, action, path, source }
+        move |source| VolumeError::Io {
+            name,
+            action,
+            path,
+            source,
+        }
     };
     let data = dir.join("_data");
     if data.is_dir() {
@@ -80,14 +92,26 @@ fn make(name: &str, dir: &Path, seed: Option<&Path>) -> Result<PathBuf, VolumeEr
     if half.exists() {
         fs::remove_dir_all(&half).map_err(fail("remove", &half))?;
     }
-    DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(fail("make", dir))?;
-    DirBuilder::new().mode(0o755).create(&half).map_err(fail("make", &half))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(dir)
+        .map_err(fail("make", dir))?;
+    DirBuilder::new()
+        .mode(0o755)
+        .create(&half)
+        .map_err(fail("make", &half))?;
     if let Some(seed) = seed
         && let Err(source) = copy_dir(seed, &half)
     {
         // What can't be removed is removed before the next try.
         let _ = fs::remove_dir_all(&half);
-        return Err(VolumeError::Io { name: name.into(), action: "copy the image's files into", path: data, source });
+        return Err(VolumeError::Io {
+            name: name.into(),
+            action: "copy the image's files into",
+            path: data,
+            source,
+        });
     }
     match fs::rename(&half, &data) {
         Ok(()) => Ok(data),
@@ -147,11 +171,21 @@ fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn set_time(path: &Path, meta: &fs::Metadata) -> io::Result<()> {
-    let time = libc::timespec { tv_sec: meta.mtime(), tv_nsec: meta.mtime_nsec() };
+    let time = libc::timespec {
+        tv_sec: meta.mtime(),
+        tv_nsec: meta.mtime_nsec(),
+    };
     let path = CString::new(path.as_os_str().as_bytes())?;
     let times = [time, time];
     // SAFETY: the path is a C string and the two times are valid for the call.
-    match unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) } {
+    match unsafe {
+        libc::utimensat(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            times.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -171,7 +205,10 @@ mod tests {
         fs::set_permissions(&seed, fs::Permissions::from_mode(0o700)).unwrap();
         let volumes = Volumes::new(dir.path().join("volumes"));
         let data = volumes.get("shop_data", Some(&seed)).unwrap();
-        assert_eq!(fs::read_to_string(data.join("link")).unwrap(), "from the image");
+        assert_eq!(
+            fs::read_to_string(data.join("link")).unwrap(),
+            "from the image"
+        );
         assert_eq!(fs::metadata(&data).unwrap().mode() & 0o777, 0o700);
         fs::write(data.join("sub/file"), "mine").unwrap();
         assert_eq!(volumes.get("shop_data", Some(&seed)).unwrap(), data);
@@ -182,7 +219,10 @@ mod tests {
     fn a_name_that_could_leave_the_folder_is_refused() {
         let volumes = Volumes::new("/nowhere".into());
         for name in ["", ".", "..", "a/b", "-a", "a\0"] {
-            assert!(matches!(volumes.get(name, None), Err(VolumeError::Name(_))), "{name:?}");
+            assert!(
+                matches!(volumes.get(name, None), Err(VolumeError::Name(_))),
+                "{name:?}"
+            );
         }
     }
 

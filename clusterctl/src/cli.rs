@@ -2,7 +2,8 @@
 
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
-    completions, deploy, exec, image, init, join, join_token, leave, man, network, node, service, stack, status,
+    completions, deploy, exec, image, init, join, join_token, leave, man, network, node, service,
+    stack, status,
 };
 use clap::{Parser, Subcommand};
 

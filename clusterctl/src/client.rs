@@ -51,13 +51,18 @@ fn socket_path(host: &str) -> Result<PathBuf> {
 pub async fn connect(host: &str) -> Result<Client> {
     let path = socket_path(host)?;
     // A first connection by hand tells the reasons apart, which the channel's own error doesn't.
-    UnixStream::connect(&path).await.map_err(|error| unreachable_text(&path, &error))?;
+    UnixStream::connect(&path)
+        .await
+        .map_err(|error| unreachable_text(&path, &error))?;
     let endpoint = Endpoint::from_static("http://clusterd");
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
     });
-    let channel = endpoint.connect_with_connector(connector).await.context("can't talk to clusterd")?;
+    let channel = endpoint
+        .connect_with_connector(connector)
+        .await
+        .context("can't talk to clusterd")?;
     Ok(Client { channel })
 }
 
@@ -85,7 +90,13 @@ mod tests {
         assert_eq!(socket_path("unix:///a/b").unwrap(), Path::new("/a/b"));
         assert_eq!(socket_path("/a/b").unwrap(), Path::new("/a/b"));
         for wrong in ["tcp://1.2.3.4:2377", "unix://a", "a/b", ""] {
-            assert!(socket_path(wrong).unwrap_err().to_string().contains("unix:///PATH"), "{wrong}");
+            assert!(
+                socket_path(wrong)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("unix:///PATH"),
+                "{wrong}"
+            );
         }
     }
 }

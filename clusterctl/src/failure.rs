@@ -20,7 +20,11 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     let mut stderr = std::io::stderr().lock();
     // With stderr closed there is nobody to tell.
     let _ = writeln!(stderr, "clusterctl: {text}");
-    if error.downcast_ref::<Interrupted>().is_some() { ExitCode::from(130) } else { ExitCode::FAILURE }
+    if error.downcast_ref::<Interrupted>().is_some() {
+        ExitCode::from(130)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// An error with all its causes, in one line.

@@ -7,15 +7,22 @@ use anyhow::{Result, bail};
 /// # Errors
 /// Says which character is wrong, or that it is too long.
 pub fn check_stack(name: &str) -> Result<()> {
-    let Some(first) = name.chars().next() else { bail!("a stack needs a name") };
+    let Some(first) = name.chars().next() else {
+        bail!("a stack needs a name")
+    };
     if name.len() > 40 {
         bail!("the stack name {name:?} is longer than 40 characters");
     }
     if !first.is_ascii_alphanumeric() {
         bail!("the stack name {name:?} has to begin with a letter or a digit");
     }
-    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_')) {
-        Some(wrong) => bail!("the stack name {name:?} holds {wrong:?}; letters, digits, - and _ are allowed"),
+    match name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_'))
+    {
+        Some(wrong) => {
+            bail!("the stack name {name:?} holds {wrong:?}; letters, digits, - and _ are allowed")
+        }
         None => Ok(()),
     }
 }

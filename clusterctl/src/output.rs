@@ -45,7 +45,9 @@ pub fn list<T: Serialize>(
         Format::Json => json(&rows),
         Format::Table => {
             let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+            table
+                .load_style(presets::NOTHING)
+                .set_content_arrangement(ContentArrangement::Disabled);
             table.set_header(header.to_vec());
             for row in rows {
                 table.add_row(columns(row));
@@ -53,7 +55,10 @@ pub fn list<T: Serialize>(
             for column in table.column_iter_mut() {
                 column.set_padding((0, 3));
             }
-            let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+            let text: Vec<String> = table
+                .lines()
+                .map(|line| line.trim_end().to_owned())
+                .collect();
             Ok(writeln!(std::io::stdout().lock(), "{}", text.join("\n"))?)
         }
     }
@@ -83,7 +88,11 @@ pub fn short(id: impl std::fmt::Display) -> String {
 
 /// A list in one cell.
 pub fn join<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Bytes as people read them: 1.5 MB.

@@ -10,7 +10,12 @@ pub fn ago(at_ms: i64, now: Timestamp) -> String {
 }
 
 fn span(seconds: i64) -> String {
-    const STEPS: [(i64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    const STEPS: [(i64, &str); 4] = [
+        (86_400, "day"),
+        (3_600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+    ];
     for (size, name) in STEPS {
         let count = seconds / size;
         if count > 0 {
@@ -30,7 +35,9 @@ pub fn point(text: &str, now: Timestamp) -> Result<i64> {
     }
     match text.parse::<SignedDuration>() {
         Ok(back) if !back.is_negative() => Ok((now - back).as_millisecond()),
-        _ => bail!("{text:?} is no time: write how long ago (10m, 1h30m) or when (2026-01-02T03:04:05Z)"),
+        _ => bail!(
+            "{text:?} is no time: write how long ago (10m, 1h30m) or when (2026-01-02T03:04:05Z)"
+        ),
     }
 }
 
@@ -53,8 +60,14 @@ mod tests {
     fn since_takes_a_span_or_a_time() {
         let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         assert_eq!(point("10m", now).unwrap(), now.as_millisecond() - 600_000);
-        assert_eq!(point("1h30m", now).unwrap(), now.as_millisecond() - 5_400_000);
-        assert_eq!(point("2026-01-02T03:04:05Z", now).unwrap(), now.as_millisecond());
+        assert_eq!(
+            point("1h30m", now).unwrap(),
+            now.as_millisecond() - 5_400_000
+        );
+        assert_eq!(
+            point("2026-01-02T03:04:05Z", now).unwrap(),
+            now.as_millisecond()
+        );
         assert!(point("yesterday", now).is_err());
     }
 }

@@ -22,7 +22,10 @@ fn without_a_daemon_it_says_what_to_do_on_stderr() {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     let said = text(&output.stderr);
-    assert!(said.contains("clusterd is not running here") && said.contains("systemctl start clusterd"), "{said}");
+    assert!(
+        said.contains("clusterd is not running here") && said.contains("systemctl start clusterd"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -36,7 +39,11 @@ fn a_host_that_is_no_socket_is_refused() {
 fn a_wrong_call_is_exit_code_2_and_suggests_the_nearest() {
     let output = run(&["sevice", "ls"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("service"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("service"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -49,12 +56,18 @@ fn every_command_has_help() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert!(commands.contains(&"deploy") && commands.contains(&"exec"), "{commands:?}");
+    assert!(
+        commands.contains(&"deploy") && commands.contains(&"exec"),
+        "{commands:?}"
+    );
     for command in commands.iter().filter(|c| **c != "help") {
         let output = run(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         let said = text(&output.stdout);
-        assert!(said.lines().next().is_some_and(|line| line.len() > 15), "{command} doesn't say what it does: {said}");
+        assert!(
+            said.lines().next().is_some_and(|line| line.len() > 15),
+            "{command} doesn't say what it does: {said}"
+        );
     }
 }
 
@@ -62,7 +75,10 @@ fn every_command_has_help() {
 fn completions_and_man_pages_are_made() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);
-        assert!(output.status.success() && text(&output.stdout).contains("clusterctl"), "{shell}");
+        assert!(
+            output.status.success() && text(&output.stdout).contains("clusterctl"),
+            "{shell}"
+        );
     }
     let dir = tempfile::tempdir().unwrap();
     let output = run(&["man", dir.path().to_str().unwrap()]);

@@ -20,11 +20,17 @@ pub struct Candidate {
 /// When the system won't list them.
 pub fn candidates() -> Result<Vec<Candidate>> {
     Ok(getifaddrs()?
-        .filter(|i| i.flags.contains(InterfaceFlags::IFF_UP) && !i.flags.contains(InterfaceFlags::IFF_LOOPBACK))
+        .filter(|i| {
+            i.flags.contains(InterfaceFlags::IFF_UP)
+                && !i.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+        })
         .filter(|i| !i.interface_name.starts_with("clg"))
         .filter_map(|i| {
             let addr = i.address?.as_sockaddr_in()?.ip();
-            Some(Candidate { interface: i.interface_name, addr })
+            Some(Candidate {
+                interface: i.interface_name,
+                addr,
+            })
         })
         .collect())
 }
@@ -47,25 +53,46 @@ pub fn choose(wished: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
     decide(wished, &candidates()?, default_route_interface(&table))
 }
 
-fn decide(wished: Option<Ipv4Addr>, has: &[Candidate], default_interface: Option<&str>) -> Result<Ipv4Addr> {
+fn decide(
+    wished: Option<Ipv4Addr>,
+    has: &[Candidate],
+    default_interface: Option<&str>,
+) -> Result<Ipv4Addr> {
     let listed = || {
-        let all: Vec<String> = has.iter().map(|c| format!("{} ({})", c.addr, c.interface)).collect();
-        if all.is_empty() { "no address but loopback".to_owned() } else { all.join(", ") }
+        let all: Vec<String> = has
+            .iter()
+            .map(|c| format!("{} ({})", c.addr, c.interface))
+            .collect();
+        if all.is_empty() {
+            "no address but loopback".to_owned()
+        } else {
+            all.join(", ")
+        }
     };
     if let Some(addr) = wished {
         if has.iter().any(|c| c.addr == addr) {
             return Ok(addr);
         }
-        bail!("the advertise address {addr} is not this machine's; it has {}", listed());
+        bail!(
+            "the advertise address {addr} is not this machine's; it has {}",
+            listed()
+        );
     }
     match has {
-        [] => bail!("this machine has no address that others could reach; bring an interface up, then try again"),
+        [] => bail!(
+            "this machine has no address that others could reach; bring an interface up, then try again"
+        ),
         [only] => Ok(only.addr),
         several => {
-            let mut of_default = several.iter().filter(|c| Some(c.interface.as_str()) == default_interface);
+            let mut of_default = several
+                .iter()
+                .filter(|c| Some(c.interface.as_str()) == default_interface);
             match (of_default.next(), of_default.next()) {
                 (Some(one), None) => Ok(one.addr),
-                _ => bail!("this machine has several addresses; say which with --advertise-addr: {}", listed()),
+                _ => bail!(
+                    "this machine has several addresses; say which with --advertise-addr: {}",
+                    listed()
+                ),
             }
         }
     }
@@ -76,26 +103,48 @@ mod tests {
     use super::*;
 
     fn has(list: &[(&str, [u8; 4])]) -> Vec<Candidate> {
-        list.iter().map(|(i, a)| Candidate { interface: (*i).into(), addr: (*a).into() }).collect()
+        list.iter()
+            .map(|(i, a)| Candidate {
+                interface: (*i).into(),
+                addr: (*a).into(),
+            })
+            .collect()
     }
 
     #[test]
     fn the_only_address_needs_no_saying() {
-        assert_eq!(decide(None, &has(&[("eth0", [10, 1, 1, 1])]), None).unwrap(), Ipv4Addr::new(10, 1, 1, 1));
+        assert_eq!(
+            decide(None, &has(&[("eth0", [10, 1, 1, 1])]), None).unwrap(),
+            Ipv4Addr::new(10, 1, 1, 1)
+        );
     }
 
     #[test]
     fn of_several_the_default_routes_is_taken_or_asked_for() {
         let two = has(&[("eth0", [10, 1, 1, 1]), ("eth1", [10, 2, 2, 2])]);
-        assert_eq!(decide(None, &two, Some("eth1")).unwrap(), Ipv4Addr::new(10, 2, 2, 2));
+        assert_eq!(
+            decide(None, &two, Some("eth1")).unwrap(),
+            Ipv4Addr::new(10, 2, 2, 2)
+        );
         let error = decide(None, &two, None).unwrap_err().to_string();
-        assert!(error.contains("--advertise-addr: 10.1.1.1 (eth0), 10.2.2.2 (eth1)"), "{error}");
+        assert!(
+            error.contains("--advertise-addr: 10.1.1.1 (eth0), 10.2.2.2 (eth1)"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_address_of_another_machine_is_refused() {
-        let error = decide(Some([9, 9, 9, 9].into()), &has(&[("eth0", [10, 1, 1, 1])]), None).unwrap_err();
-        assert!(error.to_string().contains("it has 10.1.1.1 (eth0)"), "{error}");
+        let error = decide(
+            Some([9, 9, 9, 9].into()),
+            &has(&[("eth0", [10, 1, 1, 1])]),
+            None,
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("it has 10.1.1.1 (eth0)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -45,7 +45,9 @@ pub struct Identity {
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the key.
-        f.debug_struct("Identity").field("who", &self.who).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("who", &self.who)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,14 +65,27 @@ impl Identity {
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read_to_string(&path).with_context(|| {
-                format!("can't read {}; put it back from a backup, or remove {} and join again", path.display(), dir.display())
+                format!(
+                    "can't read {}; put it back from a backup, or remove {} and join again",
+                    path.display(),
+                    dir.display()
+                )
             })
         };
         let text = read("node.json")?;
         let who = serde_json::from_str(&text).with_context(|| {
-            format!("{} is damaged; put it back from a backup, or remove {} and join again", dir.join("node.json").display(), dir.display())
+            format!(
+                "{} is damaged; put it back from a backup, or remove {} and join again",
+                dir.join("node.json").display(),
+                dir.display()
+            )
         })?;
-        Ok(Some(Self { who, key_pem: read("node.key")?, cert_pem: read("node.crt")?, ca_pem: read("ca.crt")? }))
+        Ok(Some(Self {
+            who,
+            key_pem: read("node.key")?,
+            cert_pem: read("node.crt")?,
+            ca_pem: read("ca.crt")?,
+        }))
     }
 
     /// Writes a new membership.
@@ -83,7 +98,8 @@ impl Identity {
         }
         let half = dir.with_extension("new");
         if half.exists() {
-            fs::remove_dir_all(&half).with_context(|| format!("can't remove {}", half.display()))?;
+            fs::remove_dir_all(&half)
+                .with_context(|| format!("can't remove {}", half.display()))?;
         }
         let written = self.write_into(&half).and_then(|()| {
             fs::rename(&half, dir).with_context(|| format!("can't rename to {}", dir.display()))?;
@@ -97,16 +113,31 @@ impl Identity {
     }
 
     fn write_into(&self, dir: &Path) -> Result<()> {
-        DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("can't make {}", dir.display()))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(dir)
+            .with_context(|| format!("can't make {}", dir.display()))?;
         let json = serde_json::to_string_pretty(&self.who)?;
-        for (name, text) in FILES.into_iter().zip([&json, &self.key_pem, &self.cert_pem, &self.ca_pem]) {
+        for (name, text) in
+            FILES
+                .into_iter()
+                .zip([&json, &self.key_pem, &self.cert_pem, &self.ca_pem])
+        {
             let path = dir.join(name);
             let context = || format!("can't write {}", path.display());
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(context)?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(context)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(context)?;
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+                .with_context(context)?;
         }
-        File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("can't sync {}", dir.display()))
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .with_context(|| format!("can't sync {}", dir.display()))
     }
 
     /// Forgets the membership: the folder goes in one step, then its files.
@@ -116,7 +147,8 @@ impl Identity {
     pub fn remove(dir: &Path) -> Result<()> {
         let gone = dir.with_extension("old");
         if gone.exists() {
-            fs::remove_dir_all(&gone).with_context(|| format!("can't remove {}", gone.display()))?;
+            fs::remove_dir_all(&gone)
+                .with_context(|| format!("can't remove {}", gone.display()))?;
         }
         fs::rename(dir, &gone).with_context(|| format!("can't remove {}", dir.display()))?;
         sync_parent(dir)?;
@@ -126,7 +158,9 @@ impl Identity {
 
 fn sync_parent(path: &Path) -> Result<()> {
     if let Some(parent) = path.parent() {
-        File::open(parent).and_then(|d| d.sync_all()).with_context(|| format!("can't sync {}", parent.display()))?;
+        File::open(parent)
+            .and_then(|d| d.sync_all())
+            .with_context(|| format!("can't sync {}", parent.display()))?;
     }
     Ok(())
 }
@@ -145,7 +179,12 @@ mod tests {
             port: 2377,
             managers: vec!["10.0.0.2:2377".into()],
         };
-        Identity { who, key_pem: "key".into(), cert_pem: "crt".into(), ca_pem: "ca".into() }
+        Identity {
+            who,
+            key_pem: "key".into(),
+            cert_pem: "crt".into(),
+            ca_pem: "ca".into(),
+        }
     }
 
     #[test]
@@ -154,10 +193,19 @@ mod tests {
         let path = dir.path().join("identity");
         assert!(Identity::load(&path).unwrap().is_none());
         identity().create(&path).unwrap();
-        assert_eq!(fs::metadata(path.join("node.key")).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(path.join("node.key")).unwrap().mode() & 0o777,
+            0o600
+        );
         let read = Identity::load(&path).unwrap().unwrap();
         assert_eq!((read.who, read.key_pem), (identity().who, "key".into()));
-        assert!(identity().create(&path).unwrap_err().to_string().contains("there already"));
+        assert!(
+            identity()
+                .create(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("there already")
+        );
         Identity::remove(&path).unwrap();
         assert!(Identity::load(&path).unwrap().is_none());
     }
@@ -168,6 +216,8 @@ mod tests {
         let path = dir.path().join("identity");
         identity().create(&path).unwrap();
         fs::write(path.join("node.json"), "{").unwrap();
-        assert!(format!("{:#}", Identity::load(&path).unwrap_err()).contains("node.json is damaged"));
+        assert!(
+            format!("{:#}", Identity::load(&path).unwrap_err()).contains("node.json is damaged")
+        );
     }
 }

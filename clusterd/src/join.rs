@@ -3,12 +3,12 @@
 //! First the root certificate, from whoever answers: nothing is told to it. Only when the root's digest is
 //! the token's is the secret sent, over TLS that only a manager of that cluster can answer.
 
+use crate::identity::{Identity, Who};
 use anyhow::{Context, Result, anyhow, bail};
 use api::convert;
 use api::model::{JoinToken, Role, ca_digest};
 use api::proto::ca_client::CaClient;
 use api::proto::{GetRootRequest, IssueRequest};
-use crate::identity::{Identity, Who};
 use manager::dialer::{root_cause, unidentified};
 use manager::identity::KeyRequest;
 use manager::tls;
@@ -27,7 +27,11 @@ const BOUND: Duration = Duration::from_secs(10);
 pub fn with_port(text: &str) -> Result<String> {
     let text = text.trim();
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse::<u16>().map_err(|_| anyhow!("{text:?}: {port:?} is no port"))?),
+        Some((host, port)) => (
+            host,
+            port.parse::<u16>()
+                .map_err(|_| anyhow!("{text:?}: {port:?} is no port"))?,
+        ),
         None => (text, PORT),
     };
     if host.is_empty() || host.contains([' ', '/', ':']) || port == 0 {
@@ -52,7 +56,8 @@ pub struct Joiner {
 /// Says which step failed, and what to do.
 pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Identity> {
     let root = fetch_root(manager).await?;
-    let der = tls::first_certificate(&root).with_context(|| format!("{manager} sent a root certificate that is none"))?;
+    let der = tls::first_certificate(&root)
+        .with_context(|| format!("{manager} sent a root certificate that is none"))?;
     if ca_digest(&der) != token.ca_digest {
         bail!(
             "the token is not of the cluster at {manager}: its CA is another; check the address, or get a new token with \
@@ -75,18 +80,29 @@ pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Id
         role: match issued.role.as_str() {
             "manager" => Role::Manager,
             "worker" => Role::Worker,
-            other => bail!("{manager} gave this machine the role {other:?}, which this clusterd doesn't know; upgrade it"),
+            other => bail!(
+                "{manager} gave this machine the role {other:?}, which this clusterd doesn't know; upgrade it"
+            ),
         },
         addr: joiner.addr,
         port: joiner.port,
         managers: issued.managers,
     };
-    Ok(Identity { who, key_pem: request.key_pem, cert_pem: issued.cert_pem, ca_pem: root })
+    Ok(Identity {
+        who,
+        key_pem: request.key_pem,
+        cert_pem: issued.cert_pem,
+        ca_pem: root,
+    })
 }
 
 async fn fetch_root(manager: &str) -> Result<String> {
     let channel = unidentified(manager, Arc::new(tls::stranger_config()?));
-    Ok(within(manager, CaClient::new(channel).get_root(GetRootRequest {})).await?.cert_pem)
+    Ok(
+        within(manager, CaClient::new(channel).get_root(GetRootRequest {}))
+            .await?
+            .cert_pem,
+    )
 }
 
 async fn within<T>(
@@ -100,7 +116,10 @@ async fn within<T>(
             root_cause(&status)
         ),
         Ok(Err(status)) => bail!("{}", status.message()),
-        Err(_) => bail!("the manager at {manager} did not answer within {} s", BOUND.as_secs()),
+        Err(_) => bail!(
+            "the manager at {manager} did not answer within {} s",
+            BOUND.as_secs()
+        ),
     }
 }
 

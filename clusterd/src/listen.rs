@@ -53,7 +53,9 @@ pub fn tls_incoming(
     tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(HANDSHAKES));
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let Ok(place) = room.clone().acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -92,18 +94,23 @@ pub fn tls_incoming(
 pub async fn bind_unix(path: &Path) -> Result<UnixListener> {
     let shown = path.display();
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("can't make {}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("can't make {}", parent.display()))?;
     }
     if path.exists() {
         if UnixStream::connect(path).await.is_ok() {
-            bail!("another clusterd listens on {shown}; stop it, or give this one its own --socket");
+            bail!(
+                "another clusterd listens on {shown}; stop it, or give this one its own --socket"
+            );
         }
-        std::fs::remove_file(path).with_context(|| format!("can't remove the old socket {shown}"))?;
+        std::fs::remove_file(path)
+            .with_context(|| format!("can't remove the old socket {shown}"))?;
     }
     let listener = UnixListener::bind(path).with_context(|| format!("can't listen on {shown}"))?;
     let group = Group::from_name(GROUP).ok().flatten().map(|g| g.gid);
     let mode = if group.is_some() { 0o660 } else { 0o600 };
-    chown(path, None, Some(group.unwrap_or(Gid::from_raw(0)))).with_context(|| format!("can't give {shown} its group"))?;
+    chown(path, None, Some(group.unwrap_or(Gid::from_raw(0))))
+        .with_context(|| format!("can't give {shown} its group"))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .with_context(|| format!("can't set the mode of {shown}"))?;
     Ok(listener)
@@ -116,9 +123,14 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_is_named() {
         let first = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let std::net::SocketAddr::V4(addr) = first.local_addr().unwrap() else { panic!() };
+        let std::net::SocketAddr::V4(addr) = first.local_addr().unwrap() else {
+            panic!()
+        };
         let error = bind_tcp(addr).await.unwrap_err().to_string();
-        assert!(error.contains(&format!("port {} is taken", addr.port())), "{error}");
+        assert!(
+            error.contains(&format!("port {} is taken", addr.port())),
+            "{error}"
+        );
         assert!(error.contains("--listen-addr"), "{error}");
     }
 
@@ -127,7 +139,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/clusterd.sock");
         let first = bind_unix(&path).await.unwrap();
-        assert!(bind_unix(&path).await.unwrap_err().to_string().contains("another clusterd"));
+        assert!(
+            bind_unix(&path)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("another clusterd")
+        );
         drop(first);
         bind_unix(&path).await.unwrap();
     }

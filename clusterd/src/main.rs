@@ -37,9 +37,11 @@ fn main() -> std::process::ExitCode {
 /// A daemon that mostly waits: few arenas, and what a burst has used goes back to the system.
 fn spare_memory() {
     const LARGE: libc::c_int = 128 * 1024;
-    for (setting, value) in
-        [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
-    {
+    for (setting, value) in [
+        (libc::M_ARENA_MAX, 2),
+        (libc::M_MMAP_THRESHOLD, LARGE),
+        (libc::M_TRIM_THRESHOLD, LARGE),
+    ] {
         // SAFETY: called before there is a second thread; a setting that is refused stays as it was.
         unsafe { libc::mallopt(setting, value) };
     }
@@ -58,7 +60,8 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
 fn init_logs(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
     // The consensus tells every step of its own; whoever wants those asks for them.
-    let with_defaults = |filter: &str| EnvFilter::try_new(format!("openraft=warn,sled=warn,{filter}"));
+    let with_defaults =
+        |filter: &str| EnvFilter::try_new(format!("openraft=warn,sled=warn,{filter}"));
     let filter = with_defaults(&cli.log).unwrap_or_else(|error| {
         eprintln!("clusterd: --log {:?}: {error}; using info", cli.log);
         EnvFilter::new("info")

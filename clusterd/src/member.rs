@@ -3,11 +3,11 @@
 use crate::identity::{Identity, Who};
 use crate::listen;
 use crate::places::Places;
-use anyhow::{Context, Result, anyhow, bail};
 use agent::Agent;
+use anyhow::{Context, Result, anyhow, bail};
 use api::model::{ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
-use api::proto::agent_server::AgentServer;
 use api::proto::Hello;
+use api::proto::agent_server::AgentServer;
 use arc_swap::ArcSwapOption;
 use manager::auth::{Policy, guard};
 use manager::dialer::Dialer;
@@ -53,7 +53,10 @@ pub struct Control {
 impl Control {
     /// What is behind the socket: this node's own services, and the cluster's by way of the managers.
     pub fn routes(&self, own: Routes) -> Routes {
-        guard(manager::proxy::forward(own, self.upstream.clone()), self.policy.clone())
+        guard(
+            manager::proxy::forward(own, self.upstream.clone()),
+            self.policy.clone(),
+        )
     }
 
     fn set(&self, member: Option<(Arc<dyn Upstream>, Arc<dyn Policy>)>) {
@@ -73,11 +76,18 @@ impl Policy for LocalPolicy {
     }
 
     fn worker_exec(&self) -> bool {
-        self.0.load().as_ref().is_none_or(|policy| policy.worker_exec())
+        self.0
+            .load()
+            .as_ref()
+            .is_none_or(|policy| policy.worker_exec())
     }
 
     fn managers(&self) -> String {
-        self.0.load().as_ref().map(|policy| policy.managers()).unwrap_or_default()
+        self.0
+            .load()
+            .as_ref()
+            .map(|policy| policy.managers())
+            .unwrap_or_default()
     }
 
     fn is_gone(&self, _: NodeId) -> bool {
@@ -101,7 +111,13 @@ pub struct Made {
 ///
 /// # Errors
 /// When the disk refuses; the state is removed then.
-pub async fn init(places: &Places, hostname: &str, addr: Ipv4Addr, port: u16, spec: ClusterSpec) -> Result<Made> {
+pub async fn init(
+    places: &Places,
+    hostname: &str,
+    addr: Ipv4Addr,
+    port: u16,
+    spec: ClusterSpec,
+) -> Result<Made> {
     let founding = Founding::new(spec, describe(hostname), addr, port, manager::now())?;
     let identity = Identity {
         who: Who {
@@ -131,7 +147,11 @@ fn manager_config(places: &Places, identity: &Identity, dialer: Dialer) -> Manag
     let who = &identity.who;
     ManagerConfig {
         dir: places.raft(),
-        identity: manager::identity::Identity { cluster: who.cluster, node: who.node, role: who.role },
+        identity: manager::identity::Identity {
+            cluster: who.cluster,
+            node: who.node,
+            role: who.role,
+        },
         addr: format!("{}:{}", who.addr, who.port),
         ca_pem: identity.ca_pem.clone(),
         dialer,
@@ -150,7 +170,9 @@ fn material(identity: &Identity) -> Material {
 /// What this machine is.
 fn describe(hostname: &str) -> NodeDescription {
     let uname = nix::sys::utsname::uname().ok();
-    let arch = uname.map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
+    let arch = uname
+        .map(|u| u.machine().to_string_lossy().into_owned())
+        .unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     NodeDescription {
         hostname: hostname.into(),
@@ -164,7 +186,13 @@ fn describe(hostname: &str) -> NodeDescription {
 }
 
 fn memory_bytes(meminfo: &str) -> u64 {
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let kib = meminfo.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    });
     kib.unwrap_or(0u64) * 1024
 }
 
@@ -230,7 +258,11 @@ impl Member {
         };
         let own = Routes::new(AgentServer::new(agent.service()));
         let who = &identity.who;
-        let id = manager::identity::Identity { cluster: who.cluster, node: who.node, role: who.role };
+        let id = manager::identity::Identity {
+            cluster: who.cluster,
+            node: who.node,
+            role: who.role,
+        };
         let (routes, upstream, policy): (_, Arc<dyn Upstream>, Arc<dyn Policy>) = match &manager {
             Some(manager) => (manager.routes(own), manager.upstream(), manager.policy()),
             None => {
@@ -251,7 +283,14 @@ impl Member {
             }
         });
         setup.control.set(Some((upstream, policy)));
-        Ok(Self { identity, manager, agent, control: setup.control.clone(), server, stop })
+        Ok(Self {
+            identity,
+            manager,
+            agent,
+            control: setup.control.clone(),
+            server,
+            stop,
+        })
     }
 
     /// Who this machine is.
@@ -269,12 +308,17 @@ impl Member {
     /// # Errors
     /// When the managers don't take it in.
     pub async fn become_voter(&self, through: &str, bound: Duration) -> Result<()> {
-        let Some(manager) = &self.manager else { return Ok(()) };
+        let Some(manager) = &self.manager else {
+            return Ok(());
+        };
         let mut known = self.identity.who.managers.clone();
         if !known.iter().any(|addr| addr == through) {
             known.insert(0, through.to_owned());
         }
-        manager.join(&known, bound).await.map_err(|status| anyhow!("{}", status.message()))
+        manager
+            .join(&known, bound)
+            .await
+            .map_err(|status| anyhow!("{}", status.message()))
     }
 
     /// Waits until this node's agent has a session: until the managers call it ready.
@@ -294,8 +338,15 @@ impl Member {
 
     /// What whoever joined this machine should know.
     pub async fn advice(&self) -> String {
-        let Some(manager) = &self.manager else { return String::new() };
-        let voters = manager.handle().managers().iter().filter(|m| m.voter).count();
+        let Some(manager) = &self.manager else {
+            return String::new();
+        };
+        let voters = manager
+            .handle()
+            .managers()
+            .iter()
+            .filter(|m| m.voter)
+            .count();
         match voters {
             2 => "The cluster has two managers now: the loss of either stops all changes. Add a third.".into(),
             _ => String::new(),
@@ -322,7 +373,11 @@ impl Member {
         let node = self.identity.who.node;
         if let Some(manager) = &self.manager {
             let managers = manager.handle().managers();
-            if managers.iter().filter(|m| m.voter).all(|m| m.peer.node_id == node) {
+            if managers
+                .iter()
+                .filter(|m| m.voter)
+                .all(|m| m.peer.node_id == node)
+            {
                 bail!(
                     "this is the cluster's only manager: its state is lost when it leaves; do so with `clusterctl leave --force`"
                 );
@@ -367,7 +422,10 @@ impl Member {
 
 /// Waits for the door to close; what takes too long is cut off, and nothing of it is left.
 async fn end_server(mut server: JoinHandle<()>) {
-    if tokio::time::timeout(DRAIN_BOUND, &mut server).await.is_err() {
+    if tokio::time::timeout(DRAIN_BOUND, &mut server)
+        .await
+        .is_err()
+    {
         tracing::debug!("some connections are cut off");
         server.abort();
         // Aborted, or ended by itself.
@@ -377,13 +435,16 @@ async fn end_server(mut server: JoinHandle<()>) {
 
 async fn start_agent(setup: &Setup<'_>, identity: &Identity, dialer: &Dialer) -> Result<Agent> {
     let who = identity.who.clone();
-    let overlay = overlay::Overlay::start(overlay::Config::new(setup.places.run.clone(), who.addr)).await?;
+    let overlay =
+        overlay::Overlay::start(overlay::Config::new(setup.places.run.clone(), who.addr)).await?;
     let connect = {
         let dialer = dialer.clone();
         Arc::new(move |addr: String| {
             let channel = dialer.manager(&addr);
-            let done: futures_util::future::BoxFuture<'static, anyhow::Result<tonic::transport::Channel>> =
-                Box::pin(async move { Ok(channel) });
+            let done: futures_util::future::BoxFuture<
+                'static,
+                anyhow::Result<tonic::transport::Channel>,
+            > = Box::pin(async move { Ok(channel) });
             done
         })
     };

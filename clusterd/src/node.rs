@@ -61,12 +61,21 @@ pub async fn run(cli: Cli) -> Result<()> {
         tracing::warn!("{}", lack.text);
     }
     // Before anything is started, so that no early signal is lost.
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let places = Places::open(&cli.state_dir, &cli.run_dir)?;
     let images = images::Store::open(&places.images()).map_err(|e| anyhow::anyhow!(e.full()))?;
-    let runtime = runtime::Runtime::new(runtime::RuntimeConfig::new(places.run.join("containers"), shim()))?;
+    let runtime = runtime::Runtime::new(runtime::RuntimeConfig::new(
+        places.run.join("containers"),
+        shim(),
+    ))?;
     let identity = Identity::load(&places.identity())?;
-    let hostname = nix::unistd::gethostname().context("can't tell the host name")?.to_string_lossy().into_owned();
+    let hostname = nix::unistd::gethostname()
+        .context("can't tell the host name")?
+        .to_string_lossy()
+        .into_owned();
     let node = Arc::new(Node {
         lacks,
         hostname,
@@ -106,10 +115,17 @@ pub async fn run(cli: Cli) -> Result<()> {
 
 /// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.
 fn shim() -> runtime::ShimCommand {
-    runtime::ShimCommand { program: "/proc/self/exe".into(), args: vec!["shim".into()] }
+    runtime::ShimCommand {
+        program: "/proc/self/exe".into(),
+        args: vec!["shim".into()],
+    }
 }
 
-async fn serve_socket(node: Arc<Node>, listener: tokio::net::UnixListener, stop: CancellationToken) {
+async fn serve_socket(
+    node: Arc<Node>,
+    listener: tokio::net::UnixListener,
+    stop: CancellationToken,
+) {
     let own = Routes::new(DaemonServer::new(Daemon(node.clone())));
     let served = Server::builder()
         .add_routes(node.control.routes(own))
@@ -123,7 +139,9 @@ async fn serve_socket(node: Arc<Node>, listener: tokio::net::UnixListener, stop:
 impl Node {
     async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
         let Some(identity) = identity else {
-            tracing::info!("this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that");
+            tracing::info!(
+                "this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that"
+            );
             return Ok(());
         };
         wait_for_address(identity.who.addr).await;
@@ -150,7 +168,12 @@ impl Node {
 
     /// Images that containers of this node use.
     pub async fn images_in_use(&self) -> Vec<images::ImageId> {
-        self.member.read().await.as_ref().map(|m| m.agent().images_in_use()).unwrap_or_default()
+        self.member
+            .read()
+            .await
+            .as_ref()
+            .map(|m| m.agent().images_in_use())
+            .unwrap_or_default()
     }
 
     /// What this node is.
@@ -166,7 +189,10 @@ impl Node {
             advertise_addr: who.map(|w| w.addr.to_string()).unwrap_or_default(),
             state_dir: self.places.state.display().to_string(),
             warnings: self.lacks.iter().map(|lack| lack.text.clone()).collect(),
-            manager: slot.as_ref().and_then(|m| m.agent().manager()).unwrap_or_default(),
+            manager: slot
+                .as_ref()
+                .and_then(|m| m.agent().manager())
+                .unwrap_or_default(),
         }
     }
 
@@ -183,17 +209,27 @@ impl Node {
     }
 
     fn wished_address(&self, text: &str) -> Result<Ipv4Addr> {
-        let wished = match text {
-            "" => self.cli.advertise_addr,
-            text => Some(text.parse().with_context(|| format!("the advertise address {text:?} is no IPv4 address"))?),
-        };
+        let wished =
+            match text {
+                "" => self.cli.advertise_addr,
+                text => Some(text.parse().with_context(|| {
+                    format!("the advertise address {text:?} is no IPv4 address")
+                })?),
+            };
         address::choose(wished)
     }
 
     fn check_machine(&self) -> Result<()> {
         match self.lacks.as_slice() {
             [] => Ok(()),
-            lacks => bail!("{}", lacks.iter().map(|l| l.text.as_str()).collect::<Vec<_>>().join("; ")),
+            lacks => bail!(
+                "{}",
+                lacks
+                    .iter()
+                    .map(|l| l.text.as_str())
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            ),
         }
     }
 
@@ -208,9 +244,24 @@ impl Node {
         let addr = self.wished_address(&request.advertise_addr)?;
         let spec = cluster_spec(&request)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
-        let made = member::init(&self.places, &self.hostname, addr, self.cli.listen_addr.port(), spec).await?;
+        let made = member::init(
+            &self.places,
+            &self.hostname,
+            addr,
+            self.cli.listen_addr.port(),
+            spec,
+        )
+        .await?;
         let started = match made.identity.create(&self.places.identity()) {
-            Ok(()) => Member::start(self.setup(), made.identity.clone(), listener, Some(made.manager)).await,
+            Ok(()) => {
+                Member::start(
+                    self.setup(),
+                    made.identity.clone(),
+                    listener,
+                    Some(made.manager),
+                )
+                .await
+            }
             Err(error) => {
                 made.manager.shutdown().await;
                 Err(error)
@@ -257,7 +308,11 @@ impl Node {
         let addr = self.wished_address(&request.advertise_addr)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
         say(steps, &format!("asking {manager} for a certificate")).await;
-        let joiner = Joiner { hostname: self.hostname.clone(), addr, port: self.cli.listen_addr.port() };
+        let joiner = Joiner {
+            hostname: self.hostname.clone(),
+            addr,
+            port: self.cli.listen_addr.port(),
+        };
         let identity = join::ask(&manager, &token, &joiner).await?;
         let who = identity.who.clone();
         say(steps, &format!("joining as a {}", who.role.as_str())).await;
@@ -324,7 +379,11 @@ impl Node {
 
 /// What belongs to a membership and is worth nothing without it. Images and volumes stay.
 fn remove_state(places: &Places) {
-    for dir in [places.raft(), places.state.join("agent"), places.state.join("containers")] {
+    for dir in [
+        places.raft(),
+        places.state.join("agent"),
+        places.state.join("containers"),
+    ] {
         match std::fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::error!(dir = %dir.display(), %error, "can't remove");
@@ -335,10 +394,15 @@ fn remove_state(places: &Places) {
 }
 
 fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
-    let mut spec = ClusterSpec { worker_exec: !request.no_worker_exec, ..ClusterSpec::default() };
+    let mut spec = ClusterSpec {
+        worker_exec: !request.no_worker_exec,
+        ..ClusterSpec::default()
+    };
     if !request.address_pool.is_empty() {
         let text = &request.address_pool;
-        let pool: Ipv4Net = text.parse().with_context(|| format!("the address pool {text:?} is no subnet"))?;
+        let pool: Ipv4Net = text
+            .parse()
+            .with_context(|| format!("the address pool {text:?} is no subnet"))?;
         spec.address_pool = pool.trunc();
     }
     if request.subnet_prefix != 0 {
@@ -356,7 +420,10 @@ fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
 }
 
 async fn say(steps: &Steps, message: &str) {
-    let step = JoinProgress { message: message.into(), done: None };
+    let step = JoinProgress {
+        message: message.into(),
+        done: None,
+    };
     // Whoever has stopped watching doesn't care.
     let _ = steps.send(Ok(step)).await;
 }
@@ -378,7 +445,6 @@ async fn wait_for_address(addr: Ipv4Addr) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,9 +456,22 @@ mod tests {
             subnet_prefix: prefix,
             ..InitRequest::default()
         };
-        assert_eq!(cluster_spec(&request("10.64.0.0/12", 22)).unwrap().subnet_prefix, 22);
-        for (pool, prefix) in [("10.0.0.0/8", 4), ("10.0.0.0/8", 30), ("10.0.0.0/8", 400), ("ten", 20)] {
-            assert!(cluster_spec(&request(pool, prefix)).is_err(), "{pool} {prefix}");
+        assert_eq!(
+            cluster_spec(&request("10.64.0.0/12", 22))
+                .unwrap()
+                .subnet_prefix,
+            22
+        );
+        for (pool, prefix) in [
+            ("10.0.0.0/8", 4),
+            ("10.0.0.0/8", 30),
+            ("10.0.0.0/8", 400),
+            ("ten", 20),
+        ] {
+            assert!(
+                cluster_spec(&request(pool, prefix)).is_err(),
+                "{pool} {prefix}"
+            );
         }
     }
 }

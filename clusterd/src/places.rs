@@ -51,10 +51,19 @@ impl Places {
                 );
             }
         };
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()))?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))?;
         // Absolute: mounts and shims outlive this process and its working folder.
-        let absolute = |dir: &Path| dir.canonicalize().with_context(|| format!("can't resolve {}", dir.display()));
-        Ok(Self { state: absolute(state)?, run: absolute(run)?, _lock: lock })
+        let absolute = |dir: &Path| {
+            dir.canonicalize()
+                .with_context(|| format!("can't resolve {}", dir.display()))
+        };
+        Ok(Self {
+            state: absolute(state)?,
+            run: absolute(run)?,
+            _lock: lock,
+        })
     }
 
     /// This machine's membership.

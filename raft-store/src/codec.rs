@@ -13,12 +13,19 @@ use std::io;
 
 /// The version that this build writes, and the newest it reads.
 pub(crate) const FORMAT: u8 = 1;
+/// Before an entry's protobuf: the format, and the protobuf's length.
+const HEAD: usize = 1 + size_of::<u32>();
 
 const CONFIG: Configuration = standard();
 
 /// Something on disk that can't be read. Says what it is.
-fn damaged(what: &str, why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is damaged: {why}; restore this manager from a backup, or remove its state and join again"))
+pub(crate) fn damaged(what: &str, why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!(
+            "{what} is damaged: {why}; remove this manager's state and join the cluster again, or restore a backup"
+        ),
+    )
 }
 
 /// Takes the version off.
@@ -27,7 +34,9 @@ pub(crate) fn versioned<'a>(what: &str, bytes: &'a [u8]) -> io::Result<&'a [u8]>
         Some((&FORMAT, body)) => Ok(body),
         Some((&newer, _)) if newer > FORMAT => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("{what} has format {newer}, this clusterd reads up to {FORMAT}; upgrade clusterd"),
+            format!(
+                "{what} has format {newer}, this clusterd reads up to {FORMAT}; upgrade clusterd"
+            ),
         )),
         Some((&other, _)) => Err(damaged(what, format!("format {other}"))),
         None => Err(damaged(what, "it is empty")),
@@ -51,26 +60,126 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> io::Resul
     }
 }
 
-/// An entry of the log.
-pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
+/// An entry of the log: the format, the length of what follows, protobuf.
+pub(crate) fn encode_entry(entry: &Entry) -> io::Result<Vec<u8>> {
     let message = wire::entry(entry);
-    let mut bytes = Vec::with_capacity(message.encoded_len() + 1);
+    let length = u32::try_from(message.encoded_len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(message.encoded_len() + HEAD);
     bytes.push(FORMAT);
-    // Encoding into a Vec cannot run out of room.
-    let _ = message.encode(&mut bytes);
-    bytes
+    bytes.extend_from_slice(&length.to_be_bytes());
+    message.encode(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// How many bytes an entry has in all, by its beginning.
+pub(crate) fn entry_length(what: &str, beginning: &[u8]) -> io::Result<usize> {
+    let body = versioned(what, beginning)?;
+    let length = body.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+    let length = length
+        .and_then(|length| usize::try_from(length).ok())
+        .ok_or_else(|| damaged(what, "it is cut short"))?;
+    Ok(HEAD.saturating_add(length))
 }
 
 /// Reads an entry of the log.
-pub(crate) fn decode_entry(index: u64, bytes: Vec<u8>) -> io::Result<Entry> {
-    let what = format!("log entry {index}");
-    let body = Bytes::from(bytes);
-    versioned(&what, &body)?;
-    let message = proto::Entry::decode(body.slice(1..)).map_err(|e| damaged(&what, e))?;
-    let entry = wire::read_entry(&message).map_err(|e| damaged(&what, e))?;
+pub(crate) fn decode_entry(what: &str, index: u64, bytes: Vec<u8>) -> io::Result<Entry> {
+    if entry_length(what, &bytes)? != bytes.len() {
+        return Err(damaged(what, "a part of it is missing"));
+    }
+    let message = Bytes::from(bytes).slice(HEAD..);
+    let message = proto::Entry::decode(message).map_err(|e| damaged(what, e))?;
+    let entry = wire::read_entry(&message).map_err(|e| damaged(what, e))?;
     if openraft::entry::RaftEntry::log_id(&entry).index == index {
         Ok(entry)
     } else {
-        Err(damaged(&what, "it says it is another"))
+        Err(damaged(what, "it says it is another"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Proposal, Vote};
+    use openraft::EntryPayload;
+    use openraft::entry::RaftEntry;
+
+    fn entry(index: u64) -> Entry {
+        let id = wire::read_log_id(&proto::LogId {
+            leader: Some(proto::LeaderId { term: 3, node: 9 }),
+            index,
+        });
+        Entry::new(
+            id.unwrap(),
+            EntryPayload::Normal(Proposal(vec![7; 100].into())),
+        )
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let vote = Vote::new_committed(4, 11);
+        assert_eq!(
+            decode::<Vote>("vote", &encode(&vote).unwrap()).unwrap(),
+            vote
+        );
+        let bytes = encode_entry(&entry(5)).unwrap();
+        assert_eq!(entry_length("e", &bytes[..HEAD]).unwrap(), bytes.len());
+        assert_eq!(decode_entry("e", 5, bytes).unwrap(), entry(5));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_with_a_cure() {
+        let mut record = encode(&Vote::new(1, 2)).unwrap();
+        let mut bytes = encode_entry(&entry(5)).unwrap();
+        (record[0], bytes[0]) = (FORMAT + 1, FORMAT + 1);
+        let errors = [
+            decode::<Vote>("the vote", &record).unwrap_err(),
+            decode_entry("log entry 5", 5, bytes.clone()).unwrap_err(),
+            entry_length("log entry 5", &bytes).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            let text = error.to_string();
+            assert!(
+                text.contains("upgrade clusterd") && text.contains("format 2"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_named_and_never_panics() {
+        let record = encode(&Vote::new(1, 2)).unwrap();
+        let bytes = encode_entry(&entry(5)).unwrap();
+        for cut in 0..bytes.len() {
+            let error = decode_entry("log entry 5", 5, bytes[..cut].to_vec())
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("log entry 5 is damaged"), "{error}");
+        }
+        for cut in 0..record.len() {
+            let error = decode::<Vote>("the vote", &record[..cut])
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("the vote is damaged"), "{error}");
+        }
+        let long = [&record[..], &[0]].concat();
+        assert!(
+            decode::<Vote>("the vote", &long)
+                .unwrap_err()
+                .to_string()
+                .contains("follows")
+        );
+        assert!(
+            decode_entry("log entry 6", 6, bytes)
+                .unwrap_err()
+                .to_string()
+                .contains("another")
+        );
+        assert!(
+            decode::<Vote>("the vote", &[0, 1])
+                .unwrap_err()
+                .to_string()
+                .contains("format 0")
+        );
     }
 }

@@ -1,38 +1,49 @@
-//! What the rest of a manager uses: propose, read, watch, membership.
+//! What the rest of a manager uses: open, propose, read, watch. The managers themselves: `members.rs`.
+//!
+//! Two tasks belong to a handle and are joined by [`Handle::shutdown`]: one turns openraft's metrics into
+//! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
 
+use crate::codec::damaged;
+use crate::error::{OpenError, ProposeError, closing, write_failed};
+use crate::flusher::Flusher;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::members::{Leadership, ManagerState, leadership, managers};
+use crate::members::{Leadership, book, leadership};
+use crate::network::{Book, Redialing};
 use crate::snapshot::Snapshots;
 use crate::types::{Peer, Proposal, Raft, TypeConfig};
 use crate::watch::Watcher;
 use api::convert;
 use api::model::NodeId;
-use api::state::{ApplyError, State, Transaction};
+use api::state::{ApplyError, ErrorKind, State, Transaction};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::network::RaftNetworkFactory;
-use openraft::{ChangeMembers, Config, ReadPolicy, SnapshotPolicy};
-use std::collections::{BTreeMap, BTreeSet};
+use openraft::errors::{
+    ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+};
+use openraft::network::{RaftNetworkFactory, RaftNetworkV2};
+use openraft::storage::RaftLogStorage;
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// A transaction larger than this is refused before it reaches the log, bytes.
-const TRANSACTION_MAX: usize = 8 << 20;
+pub(crate) const TRANSACTION_MAX: usize = 8 << 20;
 /// How long a proposal waits for a leader, and for a majority.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long between two tries while no leader is known.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Entries kept behind a snapshot, for followers that are a little behind.
-const TAIL: u64 = 1_000;
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 /// Entries in one message.
 const BATCH: u64 = 256;
+/// How long a snapshot may take on its way, ms.
+const SNAPSHOT_MS: u64 = 120_000;
 
 /// Settings.
 #[derive(Debug, Clone)]
@@ -47,70 +58,75 @@ pub struct Options {
     pub heartbeat_ms: u64,
     /// A follower that hears nothing for so long stands for election, ms.
     pub election_ms: Range<u64>,
-    /// Entries between two snapshots.
+    /// Entries between two snapshots; at least 1.
     pub snapshot_every: u64,
 }
 
-/// Why a store can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Settings that make no sense.
-    #[error("the settings of Raft make no sense: {0}")]
-    Settings(String),
-    /// The disk, or what is on it.
-    #[error("{0}")]
-    Disk(#[from] io::Error),
-    /// openraft itself.
-    #[error("the consensus can't be started: {0}")]
-    Raft(String),
-}
-
-/// Why a proposal was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// The state refused it: it was not done, and won't be.
-    #[error(transparent)]
-    Refused(#[from] ApplyError),
-    /// Another manager leads: it was not done here.
-    #[error("this manager does not lead{}", leader.as_ref().map(|l| format!("; {l} does")).unwrap_or_default())]
-    NotLeader {
-        /// Who does, if one is known.
-        leader: Option<Peer>,
-    },
-    /// Too large for the log.
-    #[error("the change is too large: {bytes} bytes, {limit} are allowed; make it in parts")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        limit: usize,
-    },
-    /// No majority of managers took it in time, or this one is closing.
-    #[error("{0}")]
-    Unavailable(String),
+impl Options {
+    fn config(&self) -> Result<Config, OpenError> {
+        if self.snapshot_every == 0 {
+            return Err(OpenError::Settings("snapshots every 0 entries".into()));
+        }
+        let config = Config {
+            cluster_name: "clusterd".into(),
+            heartbeat_interval: self.heartbeat_ms,
+            election_timeout_min: self.election_ms.start,
+            election_timeout_max: self.election_ms.end,
+            enable_pre_vote: Some(true),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
+            // Back to the snapshot before the last, in case the last is damaged, and a fifth for followers
+            // that are a little behind.
+            max_in_snapshot_log_to_keep: self.snapshot_every + self.snapshot_every / 5,
+            max_payload_entries: BATCH,
+            install_snapshot_timeout: SNAPSHOT_MS,
+            ..Config::default()
+        };
+        config
+            .validate()
+            .map_err(|e| OpenError::Settings(e.to_string()))
+    }
 }
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    raft: Raft,
+    pub(crate) raft: Raft,
     machine: Machine,
-    log: Log,
-    own: Peer,
+    flusher: Flusher,
+    pub(crate) own: Peer,
     leadership: watch::Receiver<Leadership>,
-    follower: Arc<Mutex<Option<JoinHandle<()>>>>,
-    /// One change of membership at a time.
-    changing: Arc<Mutex<()>>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// One change of the managers at a time.
+    pub(crate) changing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
     }
 }
 
-fn closing(error: impl std::fmt::Display) -> ProposeError {
-    ProposeError::Unavailable(format!("this manager's consensus has ended: {error}"))
+/// Runs what blocks. A panic below is an error here: sled has some for damaged files.
+async fn blocking<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => {
+            let why = match failed.try_into_panic() {
+                Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+                    (Some(text), _) => (*text).to_owned(),
+                    (_, Some(text)) => text.clone(),
+                    _ => "it can't be read".into(),
+                },
+                Err(failed) => failed.to_string(),
+            };
+            Err(damaged(&format!("the store in {}", dir.display()), why))
+        }
+    }
 }
 
 impl Handle {
@@ -121,53 +137,120 @@ impl Handle {
     pub async fn open<N>(options: Options, network: N) -> Result<Self, OpenError>
     where
         N: RaftNetworkFactory<TypeConfig>,
-        N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = Vec<u8>>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
     {
-        let config = Config {
-            cluster_name: "clusterd".into(),
-            heartbeat_interval: options.heartbeat_ms,
-            election_timeout_min: options.election_ms.start,
-            election_timeout_max: options.election_ms.end,
-            enable_pre_vote: Some(true),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
-            max_in_snapshot_log_to_keep: TAIL.min(options.snapshot_every),
-            max_payload_entries: BATCH,
-            ..Config::default()
-        };
-        let config = Arc::new(config.validate().map_err(|e| OpenError::Settings(e.to_string()))?);
-        let dir = options.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let log = Log::open(&dir.join("log"))?;
-            let machine = Machine::open(Snapshots::open(dir.join("snapshots"))?)?;
-            Ok::<_, io::Error>((log, machine))
-        });
-        let (log, machine) = opened.await.map_err(io::Error::other)??;
-        let raft = Raft::new(options.node.raft_id(), config, network, log.clone(), machine.clone())
-            .await
-            .map_err(|e| OpenError::Raft(e.to_string()))?;
-        let (tx, leading) = watch::channel(leadership(&raft.metrics().borrow_watched()));
-        let mut metrics = raft.metrics();
-        let follower = tokio::spawn(async move {
-            while metrics.changed().await.is_ok() {
-                let now = leadership(&metrics.borrow_watched());
-                tx.send_if_modified(|before| {
-                    let news = *before != now;
-                    if news {
-                        *before = now;
-                    }
-                    news
-                });
+        Self::open_with(options, network, File::sync_data).await
+    }
+
+    /// `sync` makes what was written to the log's file durable.
+    pub(crate) async fn open_with<N>(
+        options: Options,
+        network: N,
+        sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, OpenError>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
+    {
+        let config = options.config()?;
+        let dir = options.dir.join("log");
+        let log = blocking(&options.dir, move || Log::open(&dir, sync)).await?;
+        let flusher = log.flusher();
+        match Self::start(options, config, network, log).await {
+            Ok(handle) => Ok(handle),
+            Err(error) => {
+                close(flusher).await;
+                Err(error)
             }
-        });
-        Ok(Self {
+        }
+    }
+
+    async fn start<N>(
+        options: Options,
+        config: Config,
+        network: N,
+        mut log: Log,
+    ) -> Result<Self, OpenError>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
+    {
+        log.tidy().await?;
+        let dir = options.dir.join("snapshots");
+        let (machine, damaged) =
+            blocking(&options.dir, move || Machine::open(Snapshots::open(dir)?)).await?;
+        let purged = log.get_log_state().await?.last_purged_log_id;
+        if purged > machine.applied() {
+            let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);
+            let (purged, snapshot) = (index(purged), index(machine.applied()));
+            return Err(OpenError::Gap {
+                purged,
+                snapshot,
+                damaged,
+            });
+        }
+        let flusher = log.flusher();
+        let (addresses, known) = watch::channel(BTreeMap::new());
+        let network = Redialing::new(network, known);
+        let raft = Raft::new(
+            options.node.raft_id(),
+            Arc::new(config),
+            network,
+            log,
+            machine.clone(),
+        )
+        .await
+        .map_err(|e| OpenError::Raft(e.to_string()))?;
+        let (tx, leadership) = watch::channel(leadership(&raft.metrics().borrow_watched()));
+        let handle = Self {
             raft,
             machine,
-            log,
-            own: Peer { node_id: options.node, addr: options.addr },
-            leadership: leading,
-            follower: Arc::new(Mutex::new(Some(follower))),
+            flusher,
+            own: Peer {
+                node_id: options.node,
+                addr: options.addr,
+            },
+            leadership,
+            tasks: Arc::default(),
             changing: Arc::default(),
-        })
+        };
+        let tasks = vec![
+            tokio::spawn(handle.clone().follow(tx, addresses)),
+            tokio::spawn(handle.clone().settle_always()),
+        ];
+        *handle.tasks.lock().await = tasks;
+        Ok(handle)
+    }
+
+    /// Tells who leads, and where the managers are, until the consensus ends; then that this one doesn't lead.
+    async fn follow(self, leads: watch::Sender<Leadership>, addresses: watch::Sender<Book>) {
+        fn tell<T: PartialEq>(to: &watch::Sender<T>, now: T) {
+            to.send_if_modified(|before| {
+                let is_news = *before != now;
+                *before = now;
+                is_news
+            });
+        }
+        let mut metrics = self.raft.metrics();
+        loop {
+            let (leadership, book, has_ended) = {
+                let now = metrics.borrow_watched();
+                (leadership(&now), book(&now), now.running_state.is_err())
+            };
+            tell(&addresses, book);
+            tell(&leads, leadership.clone());
+            if has_ended || metrics.changed().await.is_err() {
+                tell(
+                    &leads,
+                    Leadership {
+                        leader: None,
+                        own: false,
+                        ..leadership
+                    },
+                );
+                return;
+            }
+        }
     }
 
     /// The consensus, for the other managers' calls.
@@ -176,9 +259,34 @@ impl Handle {
         &self.raft
     }
 
-    /// Whether it belongs to a cluster.
+    /// Returns when the consensus has ended by itself: why. What happens then is that the disk refuses, or
+    /// that this version can't read an entry; nothing is proposed or applied any more. Pending while it runs,
+    /// and after [`Handle::shutdown`].
+    pub async fn failure(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            match metrics.borrow_watched().running_state.clone() {
+                Err(Fatal::Stopped) => break,
+                Err(fatal) => return fatal.to_string(),
+                Ok(()) => {}
+            }
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Whether it belongs to a cluster. One that was cut off in [`Handle::initialize`] does not yet.
     pub async fn is_initialized(&self) -> bool {
-        self.raft.is_initialized().await.unwrap_or(false)
+        if !self.raft.is_initialized().await.unwrap_or(false) {
+            return false;
+        }
+        if !self.read(is_blank) || !self.is_alone() {
+            return true;
+        }
+        // Perhaps its log is not applied yet.
+        self.linearizable().await.is_err() || !self.read(is_blank)
     }
 
     /// Makes a cluster of this one manager, with its first transaction.
@@ -186,9 +294,42 @@ impl Handle {
     /// # Errors
     /// When it belongs to one already, or the transaction is refused.
     pub async fn initialize(&self, first: Transaction) -> Result<u64, ProposeError> {
+        self.check(&first)?;
         let members = BTreeMap::from([(self.own.node_id.raft_id(), self.own.clone())]);
-        self.raft.initialize(members).await.map_err(|e| ProposeError::Unavailable(e.to_string()))?;
+        match self.raft.initialize(members).await {
+            Ok(()) => {}
+            // Cut off after this step: goes on with the next.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_)))
+                if !self.is_initialized().await => {}
+            Err(RaftError::Fatal(fatal)) => return Err(closing(fatal)),
+            Err(RaftError::APIError(_)) => {
+                return Err(ProposeError::Unavailable(
+                    "this manager belongs to a cluster already".into(),
+                ));
+            }
+        }
         self.propose(first).await
+    }
+
+    /// The transaction as bytes; refused when no manager could read it again.
+    fn check(&self, transaction: &Transaction) -> Result<Proposal, ProposeError> {
+        let bytes = convert::encode_transaction(transaction);
+        if bytes.len() > TRANSACTION_MAX {
+            return Err(ProposeError::TooLarge {
+                bytes: bytes.len(),
+                limit: TRANSACTION_MAX,
+            });
+        }
+        match convert::decode_transaction(&bytes) {
+            Ok(_) => Ok(Proposal(bytes)),
+            Err(error) => {
+                let message = format!("the change makes no sense: {error}");
+                Err(ProposeError::Refused(ApplyError {
+                    kind: ErrorKind::Invalid,
+                    message,
+                }))
+            }
+        }
     }
 
     /// Has a transaction taken by a majority and applied; its revision. When this returns an error other
@@ -197,15 +338,11 @@ impl Handle {
     /// # Errors
     /// See [`ProposeError`].
     pub async fn propose(&self, transaction: Transaction) -> Result<u64, ProposeError> {
-        let bytes = convert::encode_transaction(&transaction);
-        if bytes.len() > TRANSACTION_MAX {
-            return Err(ProposeError::TooLarge { bytes: bytes.len(), limit: TRANSACTION_MAX });
-        }
+        let proposal = self.check(&transaction)?;
         let end = Instant::now() + PATIENCE;
         loop {
-            let write = self.raft.client_write(Proposal(bytes.clone()));
-            let left = end.saturating_duration_since(Instant::now()).max(PAUSE);
-            let Ok(done) = timeout(left, write).await else {
+            let write = self.raft.client_write(proposal.clone());
+            let Ok(done) = timeout_at(end.max(Instant::now() + PAUSE), write).await else {
                 return Err(ProposeError::Unavailable(format!(
                     "no majority of the managers confirmed the change within {} s; it may still be made",
                     PATIENCE.as_secs()
@@ -213,21 +350,25 @@ impl Handle {
             };
             match done {
                 Ok(response) => return Ok(response.data.0?),
-                Err(RaftError::Fatal(fatal)) => return Err(closing(fatal)),
+                // It was not written.
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                     self.not_leader(forward, end).await?;
                 }
-                Err(RaftError::APIError(other)) => return Err(ProposeError::Unavailable(other.to_string())),
+                Err(error) => return Err(write_failed(error)),
             }
         }
     }
 
     /// Returns to try again while no leader is known; an error when another leads or patience ends.
-    async fn not_leader(&self, forward: ForwardToLeader<TypeConfig>, end: Instant) -> Result<(), ProposeError> {
+    pub(crate) async fn not_leader(
+        &self,
+        forward: ForwardToLeader<TypeConfig>,
+        end: Instant,
+    ) -> Result<(), ProposeError> {
         match forward.leader_id {
-            Some(id) if id != self.own.node_id.raft_id() => {
-                Err(ProposeError::NotLeader { leader: forward.leader_node })
-            }
+            Some(id) if id != self.own.node_id.raft_id() => Err(ProposeError::NotLeader {
+                leader: forward.leader_node,
+            }),
             // Just elected, or in an election.
             _ if Instant::now() < end => {
                 sleep(PAUSE).await;
@@ -237,7 +378,7 @@ impl Handle {
         }
     }
 
-    /// Looks at the state as this manager has it now.
+    /// Looks at the state as this manager has it now. Nothing is applied meanwhile: look, don't work.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.machine.read(look)
     }
@@ -249,22 +390,32 @@ impl Handle {
     /// When another leads, or no majority answers.
     pub async fn linearizable(&self) -> Result<u64, ProposeError> {
         let end = Instant::now() + PATIENCE;
+        let silent = || {
+            let text = format!(
+                "no majority of the managers answered within {} s",
+                PATIENCE.as_secs()
+            );
+            Err(ProposeError::Unavailable(text))
+        };
         loop {
             let ask = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-            let left = end.saturating_duration_since(Instant::now()).max(PAUSE);
-            let silent = || {
-                ProposeError::Unavailable(format!("no majority of the managers answered within {} s", PATIENCE.as_secs()))
+            let Ok(done) = timeout_at(end.max(Instant::now() + PAUSE), ask).await else {
+                return silent();
             };
-            match timeout(left, ask).await.map_err(|_| silent())? {
+            match done {
                 Ok(_) => return Ok(self.read(State::revision)),
                 Err(RaftError::Fatal(fatal)) => return Err(closing(fatal)),
                 Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                     self.not_leader(forward, end).await?;
                 }
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) if Instant::now() < end => {
+                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))
+                    if Instant::now() < end =>
+                {
                     sleep(PAUSE).await;
                 }
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Err(silent()),
+                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                    return silent();
+                }
             }
         }
     }
@@ -275,107 +426,39 @@ impl Handle {
         self.machine.ring.watch()
     }
 
-    /// Who leads, now and from now on.
+    /// Who leads, now and from now on. Ends when the consensus does.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
 
-    /// The managers.
-    #[must_use]
-    pub fn managers(&self) -> Vec<ManagerState> {
-        managers(&self.raft.metrics().borrow_watched())
-    }
-
-    /// Makes a node a manager: a learner until it has caught up, then a voter. Twice is once.
-    ///
-    /// # Errors
-    /// When this manager doesn't lead, or no majority answers.
-    pub async fn add_manager(&self, node: NodeId, addr: String) -> Result<(), ProposeError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let id = node.raft_id();
-        let known = self.managers().into_iter().find(|m| m.peer.node_id == node);
-        if known.is_some_and(|m| m.voter && m.peer.addr == addr) {
-            return Ok(());
-        }
-        self.raft.add_learner(id, Peer { node_id: node, addr }, true).await.map_err(changed)?;
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
-    }
-
-    /// Takes a node out of the managers. Twice is once.
-    ///
-    /// # Errors
-    /// When it is the last one, this manager doesn't lead, or no majority answers.
-    pub async fn remove_manager(&self, node: NodeId) -> Result<(), ProposeError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let id = node.raft_id();
-        let all = self.managers();
-        let Some(known) = all.iter().find(|m| m.peer.node_id == node) else { return Ok(()) };
-        if known.voter {
-            if all.iter().filter(|m| m.voter).count() == 1 {
-                return Err(ProposeError::Unavailable(
-                    "this is the last manager: the cluster's state would be lost with it".into(),
-                ));
-            }
-            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await?;
-        }
-        match self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await {
-            // It went with its vote.
-            Err(_) if !self.managers().iter().any(|m| m.peer.node_id == node) => Ok(()),
-            done => done,
-        }
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), ProposeError> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.raft.change_membership(change.clone(), false).await {
-                Ok(_) => return Ok(()),
-                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) if Instant::now() < end => {
-                    // An earlier change is not committed yet.
-                    tracing::debug!(%error, "the managers can't be changed yet");
-                    sleep(PAUSE).await;
-                }
-                Err(error) => return Err(changed(error)),
-            }
-        }
-    }
-
-    /// Gives the lead to another manager.
-    ///
-    /// # Errors
-    /// When this manager doesn't lead, or has ended.
-    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ProposeError> {
-        if !self.leadership.borrow().own {
-            return Err(ProposeError::NotLeader { leader: self.leadership.borrow().leader.clone() });
-        }
-        self.raft.trigger().transfer_leader(to.raft_id()).await.map_err(closing)
-    }
-
-    /// Ends it all and joins it.
+    /// Ends it all and joins it. The folder is free again when this returns. Twice is once.
     pub async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "the consensus ended badly");
         }
         self.machine.ring.close();
-        let log = self.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
-            tracing::error!(%error, "closing the log");
+        for task in std::mem::take(&mut *self.tasks.lock().await) {
+            // It ends as the consensus has.
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the store failed");
+            }
         }
-        if let Some(follower) = self.follower.lock().await.take() {
-            follower.abort();
-            // Aborted, or ended by itself.
-            let _ = follower.await;
-        }
+        close(self.flusher.clone()).await;
     }
 }
 
-fn changed(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            ProposeError::NotLeader { leader: forward.leader_node }
-        }
-        RaftError::APIError(other) => ProposeError::Unavailable(other.to_string()),
-        RaftError::Fatal(fatal) => closing(fatal),
+fn is_blank(state: &State) -> bool {
+    state.cluster().is_none()
+        && state.nodes().is_empty()
+        && state.networks().is_empty()
+        && state.services().is_empty()
+        && state.stacks().is_empty()
+        && state.tasks().is_empty()
+}
+
+async fn close(flusher: Flusher) {
+    if let Err(error) = tokio::task::spawn_blocking(move || flusher.close()).await {
+        tracing::error!(%error, "closing the log");
     }
 }

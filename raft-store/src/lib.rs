@@ -1,19 +1,24 @@
 //! The replicated state: openraft on sled, the cluster's state as its machine, snapshots in files.
 //!
-//! - `log.rs`: openraft's log. The only file that names sled.
+//! - `log.rs`: openraft's log. The only file that names sled; `flusher.rs` makes its writes durable.
 //! - `codec.rs`: bytes on disk, each behind a format version.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch, who leads, who is a manager.
 //! - [`wire`]: openraft's messages as protobuf and back.
 //!
 //! Invariants: what was acknowledged is on the disks of a majority (fdatasync, not only `flush`); writes to
-//! the log keep their order; a snapshot is whole or not there; a watcher misses nothing without being told.
+//! the log keep their order; a snapshot is whole or not there; a watcher misses nothing without being told;
+//! what can't be read is never passed over.
 
 mod codec;
+mod disk;
+mod error;
+mod flusher;
 mod handle;
 mod log;
 mod machine;
 mod members;
+mod network;
 mod snapshot;
 mod types;
 mod watch;
@@ -22,7 +27,8 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{Handle, OpenError, Options, ProposeError};
+pub use error::{OpenError, ProposeError};
+pub use handle::{Handle, Options};
 pub use members::{Leadership, ManagerState};
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
 pub use watch::{Watched, Watcher};

@@ -1,17 +1,23 @@
 //! openraft's state machine: the cluster's state behind a lock, its changes into the ring.
+//!
+//! An entry that can't be read stops this manager rather than being passed over: all managers' states are
+//! the same, or there is no state.
 
 use crate::snapshot::{Snapshots, Stored};
-use crate::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{Entry, LogId, Outcome, Peer, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::watch::Ring;
 use api::convert;
-use api::state::{ApplyError, ErrorKind, State};
+use api::state::{State, Transaction};
 use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::type_config::alias::SnapshotOf;
-use openraft::{EntryPayload, OptionalSend};
+use openraft::{EntryPayload, Membership, OptionalSend};
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Entries applied under one lock.
+const BATCH: usize = 64;
 
 /// How far it is.
 #[derive(Debug, Clone, Default)]
@@ -39,21 +45,88 @@ impl std::fmt::Debug for Machine {
     }
 }
 
+/// An entry that was read.
+enum Step {
+    Blank,
+    Membership(Membership<u64, Peer>),
+    Transaction(Transaction),
+}
+
+fn read(entry: Entry) -> io::Result<(LogId, Step)> {
+    let id = entry.log_id();
+    let step = match entry.payload {
+        EntryPayload::Blank => Step::Blank,
+        EntryPayload::Membership(membership) => Step::Membership(membership),
+        EntryPayload::Normal(proposal) => match convert::decode_transaction(&proposal.0) {
+            Ok(transaction) => Step::Transaction(transaction),
+            Err(error) => {
+                let text = format!(
+                    "log entry {} can't be read: {error}; a newer clusterd wrote it: upgrade this one",
+                    id.index
+                );
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        },
+    };
+    Ok((id, step))
+}
+
 fn load(stored: &Stored) -> io::Result<Inner> {
-    let tables = convert::decode_tables(&stored.data)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("a snapshot's state can't be read: {e}")))?;
-    let progress =
-        Progress { applied: stored.meta.last_log_id, membership: stored.meta.last_membership.clone() };
-    Ok(Inner { state: State::from_tables(tables), progress })
+    let tables = convert::decode_tables(&stored.data).map_err(|error| {
+        let index = stored.meta.last_log_id.as_ref().map_or(0, |id| id.index);
+        // It is as it was written.
+        let text =
+            format!("the snapshot of log entry {index} can't be read: {error}; a newer clusterd wrote it: upgrade this one");
+        io::Error::new(io::ErrorKind::Unsupported, text)
+    })?;
+    let progress = Progress {
+        applied: stored.meta.last_log_id,
+        membership: stored.meta.last_membership.clone(),
+    };
+    Ok(Inner {
+        state: State::from_tables(tables),
+        progress,
+    })
+}
+
+impl Inner {
+    fn apply(&mut self, ring: &Ring, id: LogId, step: Step) -> Outcome {
+        self.progress.applied = Some(id);
+        match step {
+            Step::Blank => self.state.pass(id.index),
+            Step::Membership(membership) => {
+                self.progress.membership = StoredMembership::new(Some(id), membership);
+                self.state.pass(id.index);
+            }
+            Step::Transaction(transaction) => match self.state.apply(id.index, transaction) {
+                // Under the lock: who has read the state sees what comes after it.
+                Ok(events) => ring.push(id.index, events),
+                Err(refused) => return Outcome(Err(refused)),
+            },
+        }
+        Outcome(Ok(id.index))
+    }
 }
 
 impl Machine {
-    pub(crate) fn open(snapshots: Snapshots) -> io::Result<Self> {
-        let inner = match snapshots.newest()? {
+    /// From the newest snapshot that is whole; and what is wrong with those that are newer.
+    pub(crate) fn open(snapshots: Snapshots) -> io::Result<(Self, Vec<io::Error>)> {
+        let (newest, wrong) = snapshots.newest()?;
+        let inner = match newest {
             Some(stored) => load(&stored)?,
-            None => Inner { state: State::new(), progress: Progress::default() },
+            None => Inner {
+                state: State::new(),
+                progress: Progress::default(),
+            },
         };
-        Ok(Self { inner: Arc::new(RwLock::new(inner)), ring: Arc::new(Ring::new()), snapshots })
+        Ok((
+            Self {
+                inner: Arc::new(RwLock::new(inner)),
+                ring: Arc::new(Ring::new()),
+                snapshots,
+            },
+            wrong,
+        ))
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, Inner> {
@@ -69,36 +142,9 @@ impl Machine {
         look(&self.lock().state)
     }
 
-    fn meta(progress: &Progress) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: progress.applied, last_membership: progress.membership.clone() }
-    }
-
-    fn apply_one(&self, id: LogId, payload: EntryPayload<crate::types::Proposal, u64, crate::types::Peer>) -> Outcome {
-        let mut inner = self.lock_mut();
-        inner.progress.applied = Some(id);
-        match payload {
-            EntryPayload::Blank => inner.state.pass(id.index),
-            EntryPayload::Membership(membership) => {
-                inner.progress.membership = StoredMembership::new(Some(id), membership);
-                inner.state.pass(id.index);
-            }
-            EntryPayload::Normal(proposal) => match convert::decode_transaction(&proposal.0) {
-                Ok(transaction) => match inner.state.apply(id.index, transaction) {
-                    // Under the lock: who has read the state sees what comes after it.
-                    Ok(events) => self.ring.push(id.index, events),
-                    Err(refused) => return Outcome(Err(refused)),
-                },
-                Err(error) => {
-                    // Every manager of this version refuses it alike; a newer one's entry must not be lost, so
-                    // a manager that can't read it has to be upgraded before it goes on.
-                    inner.state.pass(id.index);
-                    tracing::error!(index = id.index, %error, "an entry of the log can't be read; is this clusterd older than the leader's?");
-                    let message = format!("the transaction can't be read: {error}");
-                    return Outcome(Err(ApplyError { kind: ErrorKind::Invalid, message }));
-                }
-            },
-        }
-        Outcome(Ok(id.index))
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.lock().progress.applied
     }
 }
 
@@ -108,7 +154,17 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Vec<u8>>, io::Error> {
         let (tables, meta) = {
             let inner = self.lock();
-            (inner.state.tables(), Self::meta(&inner.progress))
+            let Progress {
+                applied,
+                membership,
+            } = inner.progress.clone();
+            (
+                inner.state.tables(),
+                SnapshotMeta {
+                    last_log_id: applied,
+                    last_membership: membership,
+                },
+            )
         };
         let snapshots = self.snapshots.clone();
         let kept = meta.clone();
@@ -116,7 +172,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
             let data = convert::encode_tables(&tables);
             snapshots.write(&kept, &data).map(|()| data)
         };
-        let snapshot = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??;
+        let snapshot = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)??;
         Ok(Snapshot { meta, snapshot })
     }
 }
@@ -130,16 +188,43 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((inner.progress.applied, inner.progress.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some(next) = entries.next().await {
-            let (entry, responder) = next?;
-            let outcome = self.apply_one(entry.log_id(), entry.payload);
+        let mut batches = entries.ready_chunks(BATCH);
+        while let Some(batch) = batches.next().await {
+            let mut steps = Vec::with_capacity(batch.len());
+            let mut waiting = Vec::with_capacity(batch.len());
+            let mut failed = None;
+            for next in batch {
+                let step = next.and_then(|(entry, responder)| Ok((read(entry)?, responder)));
+                match step {
+                    Ok((step, responder)) => {
+                        steps.push(step);
+                        waiting.push(responder);
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            let outcomes: Vec<Outcome> = {
+                let mut inner = self.lock_mut();
+                steps
+                    .into_iter()
+                    .map(|(id, step)| inner.apply(&self.ring, id, step))
+                    .collect()
+            };
             // Whoever proposed it waits for this.
-            if let Some(waiting) = responder {
-                waiting.send(outcome);
+            for (responder, outcome) in waiting.into_iter().zip(outcomes) {
+                if let Some(responder) = responder {
+                    responder.send(outcome);
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
         Ok(())
@@ -149,8 +234,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.clone()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
-        let stored = Stored { meta: meta.clone(), data: snapshot };
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Vec<u8>,
+    ) -> Result<(), io::Error> {
+        let stored = Stored {
+            meta: meta.clone(),
+            data: snapshot,
+        };
         let snapshots = self.snapshots.clone();
         let work = move || {
             // Read before it is kept: one that can't be is refused, and the old state stays.
@@ -158,14 +250,23 @@ impl RaftStateMachine<TypeConfig> for Machine {
             snapshots.write(&stored.meta, &stored.data)?;
             Ok::<_, io::Error>(inner)
         };
-        let fresh = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??;
+        let fresh = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)??;
         *self.lock_mut() = fresh;
         self.ring.restart();
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
-        let stored = self.snapshots.newest()?;
-        Ok(stored.map(|s| Snapshot { meta: s.meta, snapshot: s.data }))
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
+        let snapshots = self.snapshots.clone();
+        let newest = tokio::task::spawn_blocking(move || snapshots.newest());
+        let (newest, _) = newest.await.map_err(io::Error::other)??;
+        Ok(newest.map(|stored| Snapshot {
+            meta: stored.meta,
+            snapshot: stored.data,
+        }))
     }
 }

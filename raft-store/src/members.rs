@@ -1,13 +1,33 @@
-//! Who leads, and who the managers are.
+//! Who leads, who the managers are, and how that changes.
+//!
+//! A change passes through a joint configuration, which needs both the old majority and the new one. One that
+//! its leader did not live to finish is finished by the next.
 
-use crate::types::{Peer, TypeConfig};
-use openraft::RaftMetrics;
-use openraft::async_runtime::Instant;
-use std::collections::BTreeSet;
+use crate::error::{ProposeError, closing, write_failed};
+use crate::handle::{Handle, PAUSE};
+use crate::network::Book;
+use crate::types::{LogId, Peer, TypeConfig};
+use api::model::NodeId;
+use openraft::async_runtime::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, RaftMetrics};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// A follower not heard of for this long is taken for unreachable.
+/// A manager not heard of for this long is taken for unreachable.
 const SILENT: Duration = Duration::from_secs(2);
+/// How long a change of the managers waits for its majority.
+const CHANGE_BOUND: Duration = Duration::from_secs(10);
+/// How long a new manager may be out of reach.
+const REACH_BOUND: Duration = Duration::from_secs(10);
+/// How long a new manager may take over the next step of catching up: a whole snapshot is one.
+const CATCH_UP_BOUND: Duration = Duration::from_secs(120);
+/// Entries that a new manager may be behind when it becomes a voter.
+const LAG_MAX: u64 = 100;
+/// How long before a change left half made is tried again.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who leads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +56,10 @@ pub struct ManagerState {
 }
 
 pub(crate) fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
-    let leader = metrics.current_leader;
+    // What has ended leads nobody.
+    let leader = metrics
+        .current_leader
+        .filter(|_| metrics.running_state.is_ok());
     Leadership {
         leader: leader.and_then(|id| metrics.membership_config.get_node(&id).cloned()),
         term: metrics.current_term,
@@ -44,9 +67,24 @@ pub(crate) fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
     }
 }
 
-pub(crate) fn managers(metrics: &RaftMetrics<TypeConfig>) -> Vec<ManagerState> {
+pub(crate) fn book(metrics: &RaftMetrics<TypeConfig>) -> Book {
+    metrics
+        .membership_config
+        .nodes()
+        .map(|(id, peer)| (*id, peer.clone()))
+        .collect()
+}
+
+/// Entries that this manager, leading, knows another to be behind.
+fn lag(metrics: &RaftMetrics<TypeConfig>, matched: Option<&LogId>) -> u64 {
+    metrics
+        .last_log_index
+        .unwrap_or(0)
+        .saturating_sub(matched.map_or(0, |log| log.index))
+}
+
+fn managers(metrics: &RaftMetrics<TypeConfig>) -> Vec<ManagerState> {
     let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-    let last = metrics.last_log_index.unwrap_or(0);
     metrics
         .membership_config
         .nodes()
@@ -54,21 +92,348 @@ pub(crate) fn managers(metrics: &RaftMetrics<TypeConfig>) -> Vec<ManagerState> {
             let matched = metrics.replication.as_ref().and_then(|all| all.get(id));
             let beat = metrics.heartbeat.as_ref().and_then(|all| all.get(id));
             let own = *id == metrics.id;
-            let lag = match matched {
-                Some(matched) if !own => last.saturating_sub(matched.as_ref().map_or(0, |log| log.index)),
-                _ => 0,
-            };
-            let reachable = match beat {
-                Some(beat) if !own => beat.as_ref().is_some_and(|at| at.elapsed() < SILENT),
-                _ => true,
-            };
             ManagerState {
                 peer: peer.clone(),
                 voter: voters.contains(id),
                 leader: metrics.current_leader == Some(*id),
-                lag,
-                reachable,
+                lag: matched
+                    .filter(|_| !own)
+                    .map_or(0, |matched| lag(metrics, matched.as_ref())),
+                reachable: match beat {
+                    Some(beat) if !own => beat.as_ref().is_some_and(|at| at.elapsed() < SILENT),
+                    _ => true,
+                },
             }
         })
         .collect()
+}
+
+/// Whether those that would remain could decide anything.
+fn would_remain(all: &[ManagerState], gone: NodeId) -> Result<(), ProposeError> {
+    let rest = || all.iter().filter(|m| m.voter && m.peer.node_id != gone);
+    let (voters, reached) = (rest().count(), rest().filter(|m| m.reachable).count());
+    if voters == 0 {
+        return Err(ProposeError::Unavailable(
+            "this is the last manager: the cluster's state would be lost with it".into(),
+        ));
+    }
+    if reached * 2 <= voters {
+        return Err(ProposeError::Unavailable(format!(
+            "of the {voters} managers that would remain only {reached} can be reached, and they could decide nothing; bring the others back, or remove those first"
+        )));
+    }
+    Ok(())
+}
+
+impl Handle {
+    fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The managers.
+    #[must_use]
+    pub fn managers(&self) -> Vec<ManagerState> {
+        managers(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Whether this manager is the only one.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.managers()
+            .iter()
+            .all(|m| m.peer.node_id == self.own.node_id)
+    }
+
+    /// Makes a node a manager: a learner until it has caught up, then a voter. Twice is once; with another
+    /// address it is known by that from then on. One that doesn't catch up is taken out again.
+    ///
+    /// # Errors
+    /// When this manager doesn't lead, no majority answers, or the new one can't be reached.
+    pub async fn add_manager(&self, node: NodeId, addr: String) -> Result<(), ProposeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.settle().await?;
+        let (id, peer) = (
+            node.raft_id(),
+            Peer {
+                node_id: node,
+                addr,
+            },
+        );
+        let nodes = BTreeMap::from([(id, peer.clone())]);
+        let metrics = self.metrics();
+        let is_new = match metrics.membership_config.get_node(&id) {
+            None => {
+                self.change(ChangeMembers::AddNodes(nodes)).await?;
+                true
+            }
+            Some(known) if known.node_id != node => {
+                let text = format!(
+                    "node {node} would have the Raft id of node {}; remove one of them",
+                    known.node_id
+                );
+                return Err(ProposeError::Unavailable(text));
+            }
+            Some(known) => {
+                if *known != peer {
+                    self.change(ChangeMembers::SetNodes(nodes)).await?;
+                }
+                false
+            }
+        };
+        if metrics
+            .membership_config
+            .voter_ids()
+            .any(|voter| voter == id)
+        {
+            return Ok(());
+        }
+        let made = match self.caught_up(id, &peer).await {
+            Ok(()) => {
+                self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if made.is_err() && is_new {
+            // A learner that was not wanted. One that has become a voter after all is refused here.
+            if let Err(error) = self
+                .change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+                .await
+            {
+                tracing::warn!(%peer, %error, "a manager that did not come in can't be taken out again");
+            }
+        }
+        made
+    }
+
+    /// Waits until a learner has almost all that this manager has.
+    async fn caught_up(&self, id: u64, peer: &Peer) -> Result<(), ProposeError> {
+        let mut metrics = self.raft.metrics();
+        let began = Instant::now();
+        let mut step = (None, began);
+        loop {
+            let (matched, is_heard) = {
+                let now = metrics.borrow_watched();
+                let Some(all) = &now.replication else {
+                    return Err(ProposeError::NotLeader {
+                        leader: leadership(&now).leader,
+                    });
+                };
+                let matched = all.get(&id).copied().flatten();
+                if matched.is_some() && lag(&now, matched.as_ref()) <= LAG_MAX {
+                    return Ok(());
+                }
+                (
+                    matched,
+                    now.heartbeat
+                        .as_ref()
+                        .and_then(|all| all.get(&id))
+                        .is_some_and(Option::is_some),
+                )
+            };
+            if matched != step.0 {
+                step = (matched, Instant::now());
+            }
+            let end = match is_heard || matched.is_some() {
+                true => step.1 + CATCH_UP_BOUND,
+                false => began + REACH_BOUND,
+            };
+            match timeout_at(end, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(ended)) => return Err(closing(ended)),
+                Err(_) => {
+                    let text = format!(
+                        "manager {peer} can't be reached, or does not catch up; it was not taken in"
+                    );
+                    return Err(ProposeError::Unavailable(text));
+                }
+            }
+        }
+    }
+
+    /// Takes a node out of the managers. Twice is once.
+    ///
+    /// # Errors
+    /// When it is the last one, those that remain could decide nothing, this manager doesn't lead, or no
+    /// majority answers.
+    pub async fn remove_manager(&self, node: NodeId) -> Result<(), ProposeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.settle().await?;
+        let id = node.raft_id();
+        let all = self.managers();
+        let Some(known) = all.iter().find(|m| m.peer.node_id == node) else {
+            return Ok(());
+        };
+        if known.voter {
+            would_remain(&all, node)?;
+            // It is not kept as a learner.
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
+                .await
+        } else {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+                .await
+        }
+    }
+
+    /// Gives the lead to another manager. Returns once that is asked; who leads then, [`Handle::leadership`]
+    /// says.
+    ///
+    /// # Errors
+    /// When this manager doesn't lead, the other is none, or the consensus has ended.
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ProposeError> {
+        let now = self.leadership().borrow().clone();
+        if !now.own {
+            return Err(ProposeError::NotLeader { leader: now.leader });
+        }
+        if to == self.own.node_id {
+            return Ok(());
+        }
+        if !self
+            .managers()
+            .iter()
+            .any(|m| m.voter && m.peer.node_id == to)
+        {
+            return Err(ProposeError::Unavailable(format!(
+                "node {to} is no manager that could lead"
+            )));
+        }
+        self.raft
+            .trigger()
+            .transfer_leader(to.raft_id())
+            .await
+            .map_err(closing)
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), ProposeError> {
+        let end = Instant::now() + CHANGE_BOUND;
+        loop {
+            let made = self.raft.change_membership(change.clone(), false);
+            let Ok(made) = timeout_at(end, made).await else {
+                return Err(ProposeError::Unavailable(format!(
+                    "no majority of the managers confirmed the change of managers within {} s; it may still be made",
+                    CHANGE_BOUND.as_secs()
+                )));
+            };
+            match made {
+                Ok(response) => {
+                    // For whoever asks for the managers next.
+                    let seen = self
+                        .raft
+                        .wait(Some(end.saturating_duration_since(Instant::now())));
+                    let seen = seen.metrics(
+                        |m| *m.membership_config.log_id() >= Some(response.log_id),
+                        "the change of the managers",
+                    );
+                    if let Err(error) = seen.await {
+                        tracing::debug!(%error, "the managers are shown late");
+                    }
+                    return Ok(());
+                }
+                // An earlier change is not committed yet.
+                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                    ChangeMembershipError::InProgress(_),
+                ))) if Instant::now() + PAUSE < end => sleep(PAUSE).await,
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                    self.not_leader(forward, end).await?;
+                }
+                Err(error) => return Err(write_failed(error)),
+            }
+        }
+    }
+
+    fn is_half_made(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .len()
+            > 1
+            && leadership(&metrics).own
+    }
+
+    /// Finishes a change that was left half made. Only while `changing` is held.
+    async fn settle(&self) -> Result<(), ProposeError> {
+        if self.is_half_made() {
+            tracing::info!("finishing a change of the managers");
+            self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on until the consensus ends.
+    pub(crate) async fn settle_always(self) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if self.is_half_made() {
+                let settled = {
+                    // Whoever makes a change now finishes it.
+                    let _one_at_a_time = self.changing.lock().await;
+                    self.settle().await
+                };
+                if let Err(error) = settled {
+                    tracing::debug!(%error, "a change of the managers is not finished yet");
+                    sleep(SETTLE_AGAIN).await;
+                    continue;
+                }
+            }
+            if metrics.borrow_watched().running_state.is_err() || metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manager(node: u128, voter: bool, reachable: bool) -> ManagerState {
+        let peer = Peer {
+            node_id: NodeId(node),
+            addr: String::new(),
+        };
+        ManagerState {
+            peer,
+            voter,
+            leader: false,
+            lag: 0,
+            reachable,
+        }
+    }
+
+    #[test]
+    fn a_manager_goes_only_if_those_that_remain_can_decide() {
+        let check = |all: &[(bool, bool)], gone: u128| {
+            let all: Vec<_> = (1..)
+                .zip(all)
+                .map(|(node, (voter, reachable))| manager(node, *voter, *reachable))
+                .collect();
+            would_remain(&all, NodeId(gone)).map_err(|e| e.to_string())
+        };
+        assert!(
+            check(&[(true, true)], 1)
+                .unwrap_err()
+                .contains("last manager")
+        );
+        assert!(
+            check(&[(true, true), (false, true)], 1)
+                .unwrap_err()
+                .contains("last manager")
+        );
+        check(&[(true, true), (true, false)], 2).unwrap();
+        assert!(
+            check(&[(true, true), (true, false)], 1)
+                .unwrap_err()
+                .contains("only 0")
+        );
+        check(&[(true, true), (true, true), (true, false)], 3).unwrap();
+        assert!(
+            check(&[(true, true), (true, true), (true, false)], 2)
+                .unwrap_err()
+                .contains("only 1")
+        );
+        check(&[(true, true), (true, true), (true, true)], 2).unwrap();
+    }
 }

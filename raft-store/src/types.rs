@@ -40,7 +40,10 @@ pub struct Peer {
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { node_id: NodeId(0), addr: String::new() }
+        Self {
+            node_id: NodeId(0),
+            addr: String::new(),
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Transactions kept.
-const KEPT: usize = 4096;
-/// Events kept.
-const EVENTS_KEPT: usize = 262_144;
+const KEPT: usize = 1024;
+/// Events kept, but for a single transaction that has more: they hold objects that are gone from the state.
+const EVENTS_KEPT: usize = 8192;
 
 /// What a watcher sees.
 #[derive(Debug, Clone)]
@@ -23,7 +23,8 @@ pub enum Watched {
         /// What changed.
         events: Arc<[Event]>,
     },
-    /// Read everything anew; changes after that follow.
+    /// Read everything anew; changes after that follow. Those up to the revision that was read may be among
+    /// them: to be left out by whom it matters to.
     Resync,
     /// The store is closed.
     Closed,
@@ -48,7 +49,11 @@ pub(crate) struct Ring {
 impl Ring {
     pub fn new() -> Self {
         let (next, follow) = watch::channel(0);
-        Self { kept: Mutex::default(), next: Mutex::new(Some(next)), follow }
+        Self {
+            kept: Mutex::default(),
+            next: Mutex::new(Some(next)),
+            follow,
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -92,14 +97,18 @@ impl Ring {
     }
 
     pub fn close(&self) {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     pub fn watch(self: &Arc<Self>) -> Watcher {
-        let kept = self.kept();
-        let next = kept.first + kept.changes.len() as u64;
-        drop(kept);
-        Watcher { ring: self.clone(), follow: self.follow.clone(), next, resync: true }
+        Watcher {
+            ring: self.clone(),
+            follow: self.follow.clone(),
+            next: None,
+        }
     }
 }
 
@@ -107,17 +116,22 @@ impl Ring {
 pub struct Watcher {
     ring: Arc<Ring>,
     follow: watch::Receiver<u64>,
-    next: u64,
-    resync: bool,
+    /// The number of the next one to see; none before the first resync.
+    next: Option<u64>,
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Watcher {
     /// The next thing to see. Cancel-safe.
     pub async fn next(&mut self) -> Watched {
         loop {
-            if std::mem::take(&mut self.resync) {
-                return Watched::Resync;
-            }
             if let Some(seen) = self.look() {
                 return seen;
             }
@@ -130,13 +144,149 @@ impl Watcher {
 
     fn look(&mut self) -> Option<Watched> {
         let kept = self.ring.kept();
-        if self.next < kept.first {
-            self.next = kept.first + kept.changes.len() as u64;
-            return Some(Watched::Resync);
+        let end = kept.first + kept.changes.len() as u64;
+        match self.next {
+            Some(next) if next >= kept.first => {
+                let at = usize::try_from(next - kept.first).ok()?;
+                let (revision, events) = kept.changes.get(at)?.clone();
+                self.next = Some(next + 1);
+                Some(Watched::Changes { revision, events })
+            }
+            // At its beginning, or behind.
+            _ => {
+                self.next = Some(end);
+                Some(Watched::Resync)
+            }
         }
-        let at = usize::try_from(self.next - kept.first).ok()?;
-        let (revision, events) = kept.changes.get(at)?.clone();
-        self.next += 1;
-        Some(Watched::Changes { revision, events })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event() -> Event {
+        Event::Cluster(None, None)
+    }
+
+    fn now(watcher: &mut Watcher) -> Option<Watched> {
+        watcher.look()
+    }
+
+    #[tokio::test]
+    async fn it_begins_with_a_resync_and_ends_with_closed() {
+        let ring = Arc::new(Ring::new());
+        ring.push(1, vec![event()]);
+        let mut watcher = ring.watch();
+        ring.push(2, vec![event()]);
+        assert!(matches!(watcher.next().await, Watched::Resync));
+        ring.push(3, vec![event()]);
+        ring.push(4, vec![]);
+        ring.close();
+        assert!(matches!(
+            watcher.next().await,
+            Watched::Changes { revision: 3, .. }
+        ));
+        for _ in 0..2 {
+            assert!(matches!(watcher.next().await, Watched::Closed));
+        }
+        let mut late = ring.watch();
+        assert!(matches!(late.next().await, Watched::Resync));
+        assert!(matches!(late.next().await, Watched::Closed));
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_is_woken() {
+        let ring = Arc::new(Ring::new());
+        let mut watcher = ring.watch();
+        assert!(matches!(watcher.next().await, Watched::Resync));
+        let waiting = tokio::spawn(async move { watcher.next().await });
+        tokio::task::yield_now().await;
+        ring.push(7, vec![event()]);
+        assert!(matches!(
+            waiting.await.unwrap(),
+            Watched::Changes { revision: 7, .. }
+        ));
+    }
+
+    #[test]
+    fn one_that_is_behind_is_told_once() {
+        let ring = Arc::new(Ring::new());
+        let mut watcher = ring.watch();
+        assert!(matches!(now(&mut watcher), Some(Watched::Resync)));
+        for revision in 1..=KEPT as u64 + 1 {
+            ring.push(revision, vec![event()]);
+        }
+        assert!(matches!(now(&mut watcher), Some(Watched::Resync)));
+        assert!(now(&mut watcher).is_none());
+        ring.push(5_000, vec![event(); EVENTS_KEPT + 1]);
+        assert_eq!(ring.kept().changes.len(), 1, "the events are bounded, too");
+        assert!(matches!(
+            now(&mut watcher),
+            Some(Watched::Changes {
+                revision: 5_000,
+                ..
+            })
+        ));
+        ring.restart();
+        assert!(matches!(now(&mut watcher), Some(Watched::Resync)));
+        assert!(now(&mut watcher).is_none());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Restart,
+        Look(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (1..1500usize).prop_map(Step::Push),
+            1 => Just(Step::Restart),
+            6 => (1..1500usize).prop_map(Step::Look),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_seen_has_no_gap_and_no_repeat(steps in proptest::collection::vec(step(), 1..30)) {
+            let ring = Arc::new(Ring::new());
+            let mut watcher = ring.watch();
+            let (mut revision, mut seen) = (0, None);
+            for step in steps {
+                match step {
+                    Step::Push(count) => {
+                        for _ in 0..count {
+                            revision += 1;
+                            ring.push(revision, vec![event()]);
+                        }
+                    }
+                    Step::Restart => ring.restart(),
+                    Step::Look(count) => {
+                        for _ in 0..count {
+                            match now(&mut watcher) {
+                                // As a reader would: the state is at this revision.
+                                Some(Watched::Resync) => seen = Some(revision),
+                                Some(Watched::Changes { revision, .. }) => {
+                                    prop_assert_eq!(Some(revision - 1), seen);
+                                    seen = Some(revision);
+                                }
+                                _ => break,
+                            }
+                        }
+                    }
+                }
+            }
+            while let Some(next) = now(&mut watcher) {
+                seen = Some(match next {
+                    Watched::Changes { revision, .. } => revision,
+                    _ => revision,
+                });
+            }
+            prop_assert_eq!(seen, Some(revision));
+        }
     }
 }

@@ -43,5 +43,8 @@ pub fn schedule(state: &State, now: Timestamp, ids: &mut dyn FnMut() -> u128) ->
         let ops: Vec<Op> = rest.by_ref().take(CHUNK).collect();
         transactions.push(Transaction { at: now, ops });
     }
-    Decision { transactions, next: plan.next }
+    Decision {
+        transactions,
+        next: plan.next,
+    }
 }

@@ -17,13 +17,20 @@ pub(crate) struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self { state: State::new(), now: Timestamp(1_000_000), revision: 0, next_id: 1_000_000 }
+        Self {
+            state: State::new(),
+            now: Timestamp(1_000_000),
+            revision: 0,
+            next_id: 1_000_000,
+        }
     }
 
     pub fn apply(&mut self, ops: Vec<Op>) {
         self.revision += 1;
         let transaction = Transaction { at: self.now, ops };
-        self.state.apply(self.revision, transaction).expect("apply refused");
+        self.state
+            .apply(self.revision, transaction)
+            .expect("apply refused");
     }
 
     pub fn node(&mut self, n: u128) -> NodeId {
@@ -38,7 +45,10 @@ impl World {
                 os: "linux".into(),
                 ..NodeDescription::default()
             },
-            status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+            status: NodeStatus {
+                state: NodeState::Ready,
+                ..NodeStatus::default()
+            },
             addr: [10, 255, 0, u8::try_from(n).unwrap()].into(),
             port: 2377,
         };
@@ -47,14 +57,29 @@ impl World {
     }
 
     pub fn set_node(&mut self, id: NodeId, state: NodeState) {
-        let status = NodeStatus { state, ..NodeStatus::default() };
-        self.apply(vec![Op::SetNodeStatus { id, status, description: None, addr: None }]);
+        let status = NodeStatus {
+            state,
+            ..NodeStatus::default()
+        };
+        self.apply(vec![Op::SetNodeStatus {
+            id,
+            status,
+            description: None,
+            addr: None,
+        }]);
     }
 
     pub fn set_availability(&mut self, id: NodeId, availability: Availability) {
         let node = self.state.nodes()[&id].clone();
-        let spec = NodeSpec { availability, ..node.spec.clone() };
-        self.apply(vec![Op::UpdateNode { id, spec, at_revision: node.meta.revision }]);
+        let spec = NodeSpec {
+            availability,
+            ..node.spec.clone()
+        };
+        self.apply(vec![Op::UpdateNode {
+            id,
+            spec,
+            at_revision: node.meta.revision,
+        }]);
     }
 
     pub fn network(&mut self, n: u128, subnet: &str) -> NetworkId {
@@ -62,7 +87,10 @@ impl World {
         let network = Network {
             id,
             meta: Meta::default(),
-            spec: NetworkSpec { name: format!("net{n}"), ..NetworkSpec::default() },
+            spec: NetworkSpec {
+                name: format!("net{n}"),
+                ..NetworkSpec::default()
+            },
             vni: 5000 + u32::try_from(n).unwrap(),
             subnet: subnet.parse().unwrap(),
         };
@@ -70,7 +98,12 @@ impl World {
         id
     }
 
-    pub fn service(&mut self, n: u128, replicas: u32, change: impl FnOnce(&mut ServiceSpec)) -> ServiceId {
+    pub fn service(
+        &mut self,
+        n: u128,
+        replicas: u32,
+        change: impl FnOnce(&mut ServiceSpec),
+    ) -> ServiceId {
         let id = ServiceId(n);
         let mut spec = ServiceSpec {
             name: format!("svc{n}"),
@@ -78,8 +111,13 @@ impl World {
             ..ServiceSpec::default()
         };
         change(&mut spec);
-        let service =
-            Service { id, meta: Meta::default(), spec, template_revision: 0, vips: BTreeMap::new() };
+        let service = Service {
+            id,
+            meta: Meta::default(),
+            spec,
+            template_revision: 0,
+            vips: BTreeMap::new(),
+        };
         self.apply(vec![Op::CreateService(Box::new(service))]);
         id
     }
@@ -106,21 +144,33 @@ impl World {
         self.next_id = id;
         for transaction in decision.transactions.clone() {
             self.revision += 1;
-            self.state.apply(self.revision, transaction).expect("a scheduled transaction was refused");
+            self.state
+                .apply(self.revision, transaction)
+                .expect("a scheduled transaction was refused");
         }
         decision
     }
 
     pub fn tasks(&self, service: ServiceId) -> Vec<Task> {
-        self.state.tasks_of_service(service).map(|t| (**t).clone()).collect()
+        self.state
+            .tasks_of_service(service)
+            .map(|t| (**t).clone())
+            .collect()
     }
 
     pub fn live(&self, service: ServiceId) -> Vec<Task> {
-        self.tasks(service).into_iter().filter(crate::orchestrate::is_live).collect()
+        self.tasks(service)
+            .into_iter()
+            .filter(crate::orchestrate::is_live)
+            .collect()
     }
 
     pub fn report(&mut self, id: TaskId, state: TaskState) {
-        let status = TaskStatus { state, at: self.now, ..TaskStatus::default() };
+        let status = TaskStatus {
+            state,
+            at: self.now,
+            ..TaskStatus::default()
+        };
         self.apply(vec![Op::SetTaskStatus { id, status }]);
     }
 
@@ -131,7 +181,10 @@ impl World {
             let mut news = !decision.transactions.is_empty();
             for task in self.state.tasks().values().cloned().collect::<Vec<_>>() {
                 let up = task.node.is_some_and(|n| {
-                    self.state.nodes().get(&n).is_some_and(|n| n.status.state == NodeState::Ready)
+                    self.state
+                        .nodes()
+                        .get(&n)
+                        .is_some_and(|n| n.status.state == NodeState::Ready)
                 });
                 if !up || task.status.state.is_ended() {
                     continue;
@@ -161,7 +214,14 @@ fn tasks_are_spread_evenly() {
     let service = world.service(1, 9, |_| {});
     world.settle();
     for node in nodes {
-        assert_eq!(world.live(service).iter().filter(|t| t.node == Some(node)).count(), 3);
+        assert_eq!(
+            world
+                .live(service)
+                .iter()
+                .filter(|t| t.node == Some(node))
+                .count(),
+            3
+        );
     }
 }
 
@@ -180,11 +240,21 @@ fn a_refusal_names_each_rule_and_how_many_nodes() {
         task.status.message,
         "no suitable node: 1 of 2 nodes fails node.labels.disk==ssd; 1 of 2 nodes is drained"
     );
-    assert!(world.pass().transactions.is_empty(), "the same refusal is not told again");
+    assert!(
+        world.pass().transactions.is_empty(),
+        "the same refusal is not told again"
+    );
     world.set_availability(one, Availability::Active);
     let node = world.state.nodes()[&one].clone();
-    let spec = NodeSpec { labels: [("disk".into(), "ssd".into())].into(), ..node.spec.clone() };
-    world.apply(vec![Op::UpdateNode { id: one, spec, at_revision: node.meta.revision }]);
+    let spec = NodeSpec {
+        labels: [("disk".into(), "ssd".into())].into(),
+        ..node.spec.clone()
+    };
+    world.apply(vec![Op::UpdateNode {
+        id: one,
+        spec,
+        at_revision: node.meta.revision,
+    }]);
     world.settle();
     assert_eq!(world.live(service)[0].node, Some(one));
 }
@@ -199,7 +269,9 @@ fn constraints_mean_what_swarms_mean() {
             meta: Meta::default(),
             spec: ServiceSpec {
                 template: TaskTemplate {
-                    placement: Placement { constraints: vec![text.parse().unwrap()] },
+                    placement: Placement {
+                        constraints: vec![text.parse().unwrap()],
+                    },
                     ..TaskTemplate::default()
                 },
                 ..ServiceSpec::default()
@@ -220,7 +292,13 @@ fn constraints_mean_what_swarms_mean() {
     ] {
         assert!(holds(&world, yes), "{yes}");
     }
-    for no in ["node.hostname!=node7", "node.role==manager", "node.labels.x==1", "engine.labels.x==1", "node.ip==10.255.0.9"] {
+    for no in [
+        "node.hostname!=node7",
+        "node.role==manager",
+        "node.labels.x==1",
+        "engine.labels.x==1",
+        "node.ip==10.255.0.9",
+    ] {
         assert!(!holds(&world, no), "{no}");
     }
 }
@@ -230,13 +308,29 @@ fn a_published_port_is_held_once_a_node() {
     let mut world = World::new();
     world.node(1);
     world.node(2);
-    let port = PublishedPort { protocol: Protocol::Tcp, published: 80, target: 80 };
+    let port = PublishedPort {
+        protocol: Protocol::Tcp,
+        published: 80,
+        target: 80,
+    };
     let service = world.service(1, 3, |spec| spec.ports = vec![port]);
     world.settle();
-    let placed = world.tasks(service).iter().filter(|t| t.node.is_some()).count();
+    let placed = world
+        .tasks(service)
+        .iter()
+        .filter(|t| t.node.is_some())
+        .count();
     assert_eq!(placed, 2);
-    let pending = world.tasks(service).into_iter().find(|t| t.node.is_none()).unwrap();
-    assert!(pending.status.message.contains("has port 80/tcp taken"), "{}", pending.status.message);
+    let pending = world
+        .tasks(service)
+        .into_iter()
+        .find(|t| t.node.is_none())
+        .unwrap();
+    assert!(
+        pending.status.message.contains("has port 80/tcp taken"),
+        "{}",
+        pending.status.message
+    );
 }
 
 #[test]
@@ -245,13 +339,19 @@ fn a_full_network_says_so() {
     world.node(1);
     let network = world.network(1, "10.1.0.0/29");
     let service = world.service(1, 9, |spec| {
-        spec.template.networks = vec![NetworkAttachment { network, aliases: vec![] }];
+        spec.template.networks = vec![NetworkAttachment {
+            network,
+            aliases: vec![],
+        }];
     });
     world.settle();
     let tasks = world.tasks(service);
     assert_eq!(tasks.iter().filter(|t| t.node.is_some()).count(), 5);
     let pending = tasks.iter().find(|t| t.node.is_none()).unwrap();
-    assert_eq!(pending.status.message, "network net1 has no free address (of 5)");
+    assert_eq!(
+        pending.status.message,
+        "network net1 has no free address (of 5)"
+    );
 }
 
 #[test]
@@ -260,7 +360,10 @@ fn an_address_just_freed_is_not_given_at_once() {
     world.node(1);
     let network = world.network(1, "10.1.0.0/24");
     let service = world.service(1, 1, |spec| {
-        spec.template.networks = vec![NetworkAttachment { network, aliases: vec![] }];
+        spec.template.networks = vec![NetworkAttachment {
+            network,
+            aliases: vec![],
+        }];
     });
     world.settle();
     let first = world.live(service)[0].clone();
@@ -276,15 +379,30 @@ fn the_tasks_of_a_lost_node_are_replaced_at_once_and_end_when_it_returns() {
     let service = world.service(1, 4, |_| {});
     world.settle();
     world.set_node(one, NodeState::Unknown);
-    assert!(world.pass().transactions.is_empty(), "a leader that has just begun knows nothing");
+    assert!(
+        world.pass().transactions.is_empty(),
+        "a leader that has just begun knows nothing"
+    );
     world.set_node(one, NodeState::Down);
     world.settle();
     let live = world.live(service);
-    assert_eq!((live.len(), live.iter().filter(|t| t.node == Some(two)).count()), (4, 4));
+    assert_eq!(
+        (
+            live.len(),
+            live.iter().filter(|t| t.node == Some(two)).count()
+        ),
+        (4, 4)
+    );
     world.set_node(one, NodeState::Ready);
     world.settle();
     assert_eq!(world.live(service).len(), 4);
-    assert!(world.tasks(service).iter().filter(|t| t.node == Some(one)).all(|t| t.status.state.is_ended()));
+    assert!(
+        world
+            .tasks(service)
+            .iter()
+            .filter(|t| t.node == Some(one))
+            .all(|t| t.status.state.is_ended())
+    );
 }
 
 #[test]
@@ -297,7 +415,10 @@ fn a_drained_nodes_tasks_end_before_they_begin_elsewhere() {
     world.set_availability(two, Availability::Active);
     world.set_availability(one, Availability::Drain);
     world.pass();
-    assert!(world.live(service).is_empty(), "begun before the old one ended");
+    assert!(
+        world.live(service).is_empty(),
+        "begun before the old one ended"
+    );
     world.settle();
     assert_eq!(world.live(service)[0].node, Some(two));
 }
@@ -359,7 +480,11 @@ fn a_restart_policy_is_kept_to() {
         let task = world.live(service)[0].id;
         world.report(task, end);
         world.settle();
-        assert_eq!(!world.live(service).is_empty(), again, "{condition:?} {end:?}");
+        assert_eq!(
+            !world.live(service).is_empty(),
+            again,
+            "{condition:?} {end:?}"
+        );
     }
 }
 
@@ -391,12 +516,16 @@ fn scaling_down_takes_what_does_not_run_first_and_leaves_nothing() {
     let failing = world.live(service)[0].clone();
     world.report(failing.id, TaskState::Failed);
     world.pass();
-    world.update(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 3 });
+    world.update(service, |spec| {
+        spec.mode = ServiceMode::Replicated { replicas: 3 }
+    });
     world.settle();
     let live = world.live(service);
     assert_eq!(live.len(), 3);
     assert!(!live.iter().any(|t| t.slot == failing.slot));
-    world.update(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 0 });
+    world.update(service, |spec| {
+        spec.mode = ServiceMode::Replicated { replicas: 0 }
+    });
     world.settle();
     assert!(world.tasks(service).is_empty());
 }
@@ -417,17 +546,33 @@ fn networks_get_subnets_that_overlap_nothing() {
     let mut world = World::new();
     let pool: Ipv4Net = "10.0.0.0/20".parse().unwrap();
     let routes = vec![pool];
-    let spec = NetworkSpec { name: "a".into(), ..NetworkSpec::default() };
+    let spec = NetworkSpec {
+        name: "a".into(),
+        ..NetworkSpec::default()
+    };
     let (vni, subnet) = crate::allocate::network(&world.state, &spec, &routes).unwrap();
     assert_eq!((vni, subnet.to_string().as_str()), (4096, "10.0.16.0/20"));
     world.network(1, "10.0.16.0/24");
     let (_, subnet) = crate::allocate::network(&world.state, &spec, &routes).unwrap();
     assert_eq!(subnet.to_string(), "10.0.32.0/20");
-    let wished = NetworkSpec { subnet: Some("10.0.16.0/22".parse().unwrap()), ..spec.clone() };
-    let refused = crate::allocate::network(&world.state, &wished, &[]).unwrap_err().to_string();
-    assert!(refused.contains("overlaps 10.0.16.0/24 of network net1"), "{refused}");
+    let wished = NetworkSpec {
+        subnet: Some("10.0.16.0/22".parse().unwrap()),
+        ..spec.clone()
+    };
+    let refused = crate::allocate::network(&world.state, &wished, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("overlaps 10.0.16.0/24 of network net1"),
+        "{refused}"
+    );
     let all: Vec<Ipv4Net> = vec!["10.0.0.0/8".parse().unwrap()];
-    assert!(crate::allocate::network(&world.state, &spec, &all).unwrap_err().to_string().contains("no free /20"));
+    assert!(
+        crate::allocate::network(&world.state, &spec, &all)
+            .unwrap_err()
+            .to_string()
+            .contains("no free /20")
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -469,13 +614,25 @@ fn check(world: &World) {
         for address in &task.addresses {
             assert!(held.insert(*address), "{address:?} is held twice");
         }
-        let down = task.node.is_some_and(|n| world.state.nodes().get(&n).is_none_or(|n| n.status.state == NodeState::Down));
+        let down = task.node.is_some_and(|n| {
+            world
+                .state
+                .nodes()
+                .get(&n)
+                .is_none_or(|n| n.status.state == NodeState::Down)
+        });
         if !down && task.desired < TaskState::Remove {
             *slots.entry((task.service, task.slot)).or_default() += 1;
         }
     }
     for (slot, count) in slots {
-        let returned = world.state.tasks_of_service(slot.0).filter(|t| t.slot == slot.1 && t.desired == TaskState::Shutdown && !t.status.state.is_ended()).count();
+        let returned = world
+            .state
+            .tasks_of_service(slot.0)
+            .filter(|t| {
+                t.slot == slot.1 && t.desired == TaskState::Shutdown && !t.status.state.is_ended()
+            })
+            .count();
         assert!(count <= 1 + returned, "{slot:?} has {count} tasks");
     }
 }
@@ -556,5 +713,9 @@ fn large() {
     }
     let began = std::time::Instant::now();
     let decision = world.pass();
-    println!("{} transactions for 100,000 tasks on 200 nodes in {:?}", decision.transactions.len(), began.elapsed());
+    println!(
+        "{} transactions for 100,000 tasks on 200 nodes in {:?}",
+        decision.transactions.len(),
+        began.elapsed()
+    );
 }

@@ -2,10 +2,11 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 /// A process, named so that a recycled pid is never taken for it.
@@ -59,13 +60,14 @@ impl ProcessId {
         Self::of(i32::try_from(std::process::id()).map_err(io::Error::other)?)
     }
 
-    /// True while it exists and is not a zombie.
+    /// True until the last of its threads has ended. A process that is a zombie in `/proc` may still be
+    /// ending: threads beside the first then hold its locks and its sockets.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        process(self.pid).is_ok_and(|p| p.id == *self && !matches!(p.state, 'Z' | 'X'))
+        self.open().is_ok()
     }
 
-    /// A pidfd of it, or an error when it has ended.
+    /// A pidfd of it, or ESRCH when it has ended.
     pub fn open(&self) -> io::Result<OwnedFd> {
         // SAFETY: pidfd_open takes two integers and touches no memory of ours.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
@@ -76,7 +78,11 @@ impl ProcessId {
         // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // Looked at after opening: if it matches now, the pidfd is of this very process.
-        if self.is_alive() {
+        let same = process(self.pid).is_ok_and(|p| p.id == *self);
+        // Readable once the whole process has ended, reaped or not.
+        let mut ended = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(&mut ended, PollTimeout::ZERO)? > 0;
+        if same && !ended {
             Ok(fd)
         } else {
             Err(io::Error::from_raw_os_error(libc::ESRCH))
@@ -278,5 +284,50 @@ mod tests {
         let (device, inside) = place_of(Path::new("/proc/self")).expect("proc is mounted");
         assert!(device.contains(':'));
         assert_eq!(inside, "/self");
+    }
+
+    /// Ends only the thread that it interrupts.
+    extern "C" fn end_thread(_: i32) {
+        // SAFETY: a bare system call, allowed in a signal handler; the thread holds no lock, it waits.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+
+    /// Ends the first thread of its process, which waits for this one, and goes on until its input ends.
+    #[test]
+    #[ignore = "is run by the next test, as a process of its own"]
+    fn lose_the_first_thread() {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: the handler only makes a system call.
+        unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(end_thread)) }.expect("a handler");
+        let pid = std::process::id();
+        // SAFETY: integers only. The first thread's id is the process's.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1) };
+        assert_eq!(sent, 0);
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn a_process_lives_until_its_last_thread_has_ended() {
+        let limit = std::time::Duration::from_secs(60);
+        let mut child = std::process::Command::new(std::env::current_exe().expect("own path"))
+            .args([
+                "--ignored",
+                "--exact",
+                "procfs::tests::lose_the_first_thread",
+                "--test-threads=1",
+            ])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("runs");
+        let id = ProcessId::of(i32::try_from(child.id()).expect("a pid")).expect("it runs");
+        let zombie = || Ok(process(id.pid)?.state == 'Z');
+        crate::wait_for("the first thread has ended", limit, zombie).expect("a zombie");
+        assert!(id.is_alive(), "another thread still runs");
+        drop(child.stdin.take());
+        crate::wait_for("all has ended", limit, || Ok(!id.is_alive()))
+            .expect("ended, though not reaped");
+        child.wait().expect("reaped");
     }
 }

@@ -125,7 +125,10 @@ impl Runtime {
             .mode(0o700)
             .create(dir)
             .context(|| format!("making {}", dir.display()))?;
-        Ok(Self(Arc::new(Inner { room: Semaphore::new(AT_ONCE), config })))
+        Ok(Self(Arc::new(Inner {
+            room: Semaphore::new(AT_ONCE),
+            config,
+        })))
     }
 
     pub(crate) fn folder(&self, id: &str) -> Folder {
@@ -142,7 +145,9 @@ impl Runtime {
         if !is_dir(&folder.0) {
             return Err(Error::NotFound(id.to_owned()));
         }
-        folder.read(RUNNING)?.ok_or_else(|| Error::NotRunning(id.to_owned()))
+        folder
+            .read(RUNNING)?
+            .ok_or_else(|| Error::NotRunning(id.to_owned()))
     }
 
     /// Starts a container; returns once its process runs. `held` are kept open by its shim for as long as it
@@ -160,11 +165,18 @@ impl Runtime {
     fn run_now(&self, spec: &ContainerSpec, held: &[OwnedFd]) -> Result<Started> {
         let folder = self.folder(&spec.id);
         match DirBuilder::new().mode(0o700).create(&folder.0) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(spec.id.clone())),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Error::Exists(spec.id.clone()));
+            }
             made => made.context(|| format!("making {}", folder.0.display()))?,
         }
-        let orders = Orders { spec: spec.clone(), held: held.len() };
-        let started = folder.write(ORDERS, &orders).and_then(|()| self.start_shim(spec, &folder, held));
+        let orders = Orders {
+            spec: spec.clone(),
+            held: held.len(),
+        };
+        let started = folder
+            .write(ORDERS, &orders)
+            .and_then(|()| self.start_shim(spec, &folder, held));
         if started.is_err()
             && let Err(error) = self.delete_now(&spec.id)
         {
@@ -173,15 +185,34 @@ impl Runtime {
         started
     }
 
-    fn start_shim(&self, spec: &ContainerSpec, folder: &Folder, held: &[OwnedFd]) -> Result<Started> {
+    fn start_shim(
+        &self,
+        spec: &ContainerSpec,
+        folder: &Folder,
+        held: &[OwnedFd],
+    ) -> Result<Started> {
         let id = &spec.id;
         let errors = folder.file("shim.log");
         let stderr = File::create(&errors).context(|| format!("making {}", errors.display()))?;
-        let (mut status, theirs) = io::pipe().context(|| format!("container {id}: making a pipe"))?;
+        let (mut status, theirs) =
+            io::pipe().context(|| format!("container {id}: making a pipe"))?;
         let mut command = Command::new(&self.shim().program);
-        command.args(&self.shim().args).arg("run").arg(&folder.0).current_dir("/");
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        pass_fds(&mut command, std::iter::once((theirs.as_raw_fd(), STATUS_FD)).chain(numbered(held)).collect());
+        command
+            .args(&self.shim().args)
+            .arg("run")
+            .arg(&folder.0)
+            .current_dir("/");
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        pass_fds(
+            &mut command,
+            std::iter::once((theirs.as_raw_fd(), STATUS_FD))
+                .chain(numbered(held))
+                .collect(),
+        );
         let spawned = command.spawn().map_err(|source| Error::Spawn {
             id: id.clone(),
             program: self.shim().program.clone(),
@@ -192,7 +223,9 @@ impl Runtime {
         let mut said = String::new();
         let read = status.read_to_string(&mut said);
         // The first process only made the shim an orphan.
-        let ended = child.wait().context(|| format!("container {id}: waiting for its shim"))?;
+        let ended = child
+            .wait()
+            .context(|| format!("container {id}: waiting for its shim"))?;
         read.context(|| format!("container {id}: reading from its shim"))?;
         answer(id, "shim", &said, || {
             let words = fs::read_to_string(&errors).unwrap_or_default();
@@ -200,7 +233,10 @@ impl Runtime {
         })
         .and_then(|pid| {
             let running: Option<Running> = folder.read(RUNNING)?;
-            Ok(Started { pid, at_ms: running.map_or(0, |r| r.started_at_ms) })
+            Ok(Started {
+                pid,
+                at_ms: running.map_or(0, |r| r.started_at_ms),
+            })
         })
     }
 
@@ -216,7 +252,9 @@ impl Runtime {
             let mut list = Vec::new();
             for entry in entries {
                 let entry = entry.context(|| format!("reading {}", dir.display()))?;
-                let Some(id) = entry.file_name().to_str().map(str::to_owned) else { continue };
+                let Some(id) = entry.file_name().to_str().map(str::to_owned) else {
+                    continue;
+                };
                 if validate_id(&id).is_ok() && is_dir(&entry.path()) {
                     list.push(runtime.state(id));
                 }
@@ -248,7 +286,9 @@ impl Runtime {
     pub async fn wait(&self, id: &str) -> Result<ExitStatus> {
         let folder = self.folder(id);
         let running = self.running(id)?;
-        wait_gone(running.shim).await.context(|| format!("container {id}: watching its shim"))?;
+        wait_gone(running.shim)
+            .await
+            .context(|| format!("container {id}: watching its shim"))?;
         if let Some(exit) = folder.read::<Exit>(EXIT)? {
             return Ok(exit.into());
         }
@@ -280,22 +320,38 @@ impl Runtime {
     /// When there is no such container, or it does not run.
     pub async fn signal(&self, id: &str, signal: Signal) -> Result<()> {
         let running = self.running(id)?;
-        running.init.signal(signal.number()).context(|| format!("container {id}: sending {signal}"))
+        running
+            .init
+            .signal(signal.number())
+            .context(|| format!("container {id}: sending {signal}"))
     }
 
     /// Asks a container to end, and kills it when it hasn't within `grace`.
     ///
     /// # Errors
     /// When there is no such container, or it can't be killed.
-    pub async fn stop(&self, id: &str, signal: Option<Signal>, grace: Duration) -> Result<ExitStatus> {
+    pub async fn stop(
+        &self,
+        id: &str,
+        signal: Option<Signal>,
+        grace: Duration,
+    ) -> Result<ExitStatus> {
         let running = self.running(id)?;
         let orders: Option<Orders> = self.folder(id).read(ORDERS)?;
-        let signal = signal.or_else(|| orders.and_then(|o| o.spec.stop_signal)).unwrap_or(Signal::TERM);
-        running.init.signal(signal.number()).context(|| format!("container {id}: sending {signal}"))?;
+        let signal = signal
+            .or_else(|| orders.and_then(|o| o.spec.stop_signal))
+            .unwrap_or(Signal::TERM);
+        running
+            .init
+            .signal(signal.number())
+            .context(|| format!("container {id}: sending {signal}"))?;
         if let Ok(ended) = tokio::time::timeout(grace, self.wait(id)).await {
             return ended;
         }
-        running.init.signal(libc::SIGKILL).context(|| format!("container {id}: killing it"))?;
+        running
+            .init
+            .signal(libc::SIGKILL)
+            .context(|| format!("container {id}: killing it"))?;
         match tokio::time::timeout(KILL_BOUND, self.wait(id)).await {
             Ok(ended) => ended,
             Err(_) => Err(Error::Io {
@@ -317,7 +373,10 @@ impl Runtime {
             // It writes the exit file and removes the container's mounts and cgroups; then it is gone.
             let gone = tokio::time::timeout(KILL_BOUND, wait_gone(running.shim)).await;
             if gone.is_err() {
-                running.shim.signal(libc::SIGKILL).context(|| format!("container {id}: killing its shim"))?;
+                running
+                    .shim
+                    .signal(libc::SIGKILL)
+                    .context(|| format!("container {id}: killing its shim"))?;
             }
         }
         let (runtime, id) = (self.clone(), id.to_owned());
@@ -342,7 +401,14 @@ impl Runtime {
         {
             errors.push(format!("removing {}: {error}", folder.0.display()));
         }
-        if errors.is_empty() { Ok(()) } else { Err(Error::Teardown { id: id.to_owned(), errors }) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Teardown {
+                id: id.to_owned(),
+                errors,
+            })
+        }
     }
 
     /// Duplicates of the descriptors that a container's shim holds, in the order they were given.
@@ -356,7 +422,10 @@ impl Runtime {
         (0..held)
             .map(|n| {
                 let number = HELD_FROM + RawFd::try_from(n).unwrap_or(0);
-                running.shim.take_fd(number).context(|| format!("container {id}: taking a descriptor over"))
+                running
+                    .shim
+                    .take_fd(number)
+                    .context(|| format!("container {id}: taking a descriptor over"))
             })
             .collect()
     }
@@ -364,7 +433,9 @@ impl Runtime {
 
 /// The held descriptors and the numbers they get.
 fn numbered(held: &[OwnedFd]) -> impl Iterator<Item = (RawFd, RawFd)> {
-    held.iter().zip(HELD_FROM..).map(|(fd, number)| (fd.as_raw_fd(), number))
+    held.iter()
+        .zip(HELD_FROM..)
+        .map(|(fd, number)| (fd.as_raw_fd(), number))
 }
 
 /// Gives a program descriptors at fixed numbers.
@@ -394,23 +465,40 @@ pub(crate) fn pass_fds(command: &mut Command, fds: Vec<(RawFd, RawFd)>) {
 }
 
 /// What came through a status pipe.
-pub(crate) fn answer(id: &str, what: &'static str, said: &str, detail: impl Fn() -> String) -> Result<i32> {
+pub(crate) fn answer(
+    id: &str,
+    what: &'static str,
+    said: &str,
+    detail: impl Fn() -> String,
+) -> Result<i32> {
     let line = said.trim_end();
     if let Some(pid) = line.strip_prefix("ok ").and_then(|pid| pid.parse().ok()) {
         return Ok(pid);
     }
-    if let Some((code, message)) = line.strip_prefix("error ").and_then(|rest| rest.split_once(' ')) {
+    if let Some((code, message)) = line
+        .strip_prefix("error ")
+        .and_then(|rest| rest.split_once(' '))
+    {
         let code = code.parse().unwrap_or(128);
-        return Err(Error::Start { id: id.to_owned(), code, message: message.to_owned() });
+        return Err(Error::Start {
+            id: id.to_owned(),
+            code,
+            message: message.to_owned(),
+        });
     }
-    Err(Error::ShimLost { id: id.to_owned(), what, detail: detail() })
+    Err(Error::ShimLost {
+        id: id.to_owned(),
+        what,
+        detail: detail(),
+    })
 }
 
 /// Waits until a process is gone.
 async fn wait_gone(process: ProcessId) -> io::Result<()> {
     if let Some(fd) = process.pidfd()? {
         // SAFETY: the descriptor is open, and the AsyncFd owns it until it is dropped.
-        let registered = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) };
+        let registered =
+            unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) };
         // Readable means ended.
         drop(registered.map_err(io::Error::from)?.readable().await?);
     }
@@ -418,9 +506,14 @@ async fn wait_gone(process: ProcessId) -> io::Result<()> {
 }
 
 /// Runs what waits for processes and disks where waiting does no harm.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(Error::Io { what: "running a step".into(), source: io::Error::other(error) }),
+        Err(error) => Err(Error::Io {
+            what: "running a step".into(),
+            source: io::Error::other(error),
+        }),
     }
 }

@@ -34,7 +34,12 @@ impl Runtime {
     /// [`Error::Start`] with the shell's code (126, 127) when it can't be executed; others when there is no
     /// such container or it does not run.
     pub async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession> {
-        validate_process(id, &spec.args, &spec.env, spec.cwd.as_deref().unwrap_or(Path::new("/")))?;
+        validate_process(
+            id,
+            &spec.args,
+            &spec.env,
+            spec.cwd.as_deref().unwrap_or(Path::new("/")),
+        )?;
         let running = self.running(id)?;
         if !running.init.is_there() || !running.shim.is_there() {
             return Err(Error::NotRunning(id.to_owned()));
@@ -46,11 +51,22 @@ impl Runtime {
         let (mut status, status_theirs) = io::pipe().context(context)?;
         let (words_theirs, mut words) = io::pipe().context(context)?;
         let mut command = Command::new(&self.shim().program);
-        command.args(&self.shim().args).arg("exec").arg(self.folder(id).0).current_dir("/").env_clear();
+        command
+            .args(&self.shim().args)
+            .arg("exec")
+            .arg(self.folder(id).0)
+            .current_dir("/")
+            .env_clear();
         command.stdin(Stdio::from(OwnedFd::from(stdin_theirs)));
         command.stdout(Stdio::from(OwnedFd::from(stdout_theirs)));
         command.stderr(Stdio::from(OwnedFd::from(stderr_theirs)));
-        pass_fds(&mut command, vec![(status_theirs.as_raw_fd(), STATUS_FD), (words_theirs.as_raw_fd(), SPEC_FD)]);
+        pass_fds(
+            &mut command,
+            vec![
+                (status_theirs.as_raw_fd(), STATUS_FD),
+                (words_theirs.as_raw_fd(), SPEC_FD),
+            ],
+        );
         let mut command = tokio::process::Command::from(command);
         let spawned = command.spawn();
         // Our copies of its ends go, so that its end is seen.
@@ -60,14 +76,19 @@ impl Runtime {
             program: self.shim().program.clone(),
             source,
         })?;
-        let text = serde_json::to_vec(&spec).map_err(|source| Error::Record { path: "exec".into(), source })?;
+        let text = serde_json::to_vec(&spec).map_err(|source| Error::Record {
+            path: "exec".into(),
+            source,
+        })?;
         let name = id.to_owned();
         let pid = blocking(move || {
             // A helper that has failed reads nothing; its status says why.
             let _ = words.write_all(&text);
             drop(words);
             let mut said = String::new();
-            status.read_to_string(&mut said).context(|| format!("container {name}: reading from the exec helper"))?;
+            status
+                .read_to_string(&mut said)
+                .context(|| format!("container {name}: reading from the exec helper"))?;
             answer(&name, "exec helper", &said, String::new)
         })
         .await?;
@@ -89,7 +110,9 @@ impl ExecSession {
     pub fn signal(&self, number: i32) -> Result<()> {
         let signal = Signal::try_from(number)?;
         match self.process {
-            Some(process) => process.signal(signal.number()).context(|| format!("sending {signal}")),
+            Some(process) => process
+                .signal(signal.number())
+                .context(|| format!("sending {signal}")),
             None => Ok(()),
         }
     }
@@ -106,7 +129,11 @@ impl ExecSession {
     /// # Errors
     /// When the helper can't be waited for.
     pub async fn wait(&mut self) -> Result<i32> {
-        let ended = self.helper.wait().await.context(|| "waiting for an exec's end".to_owned())?;
+        let ended = self
+            .helper
+            .wait()
+            .await
+            .context(|| "waiting for an exec's end".to_owned())?;
         Ok(ended.code().unwrap_or(255))
     }
 }

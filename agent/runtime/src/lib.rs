@@ -26,5 +26,6 @@ pub use exec::ExecSession;
 pub use shim::shim_main;
 pub use signal::Signal;
 pub use spec::{
-    ContainerSpec, ExecSpec, LogConfig, Mount, MountKind, Resources, User, validate, validate_id, validate_process,
+    ContainerSpec, ExecSpec, LogConfig, Mount, MountKind, Resources, User, validate, validate_id,
+    validate_process,
 };

@@ -68,12 +68,18 @@ pub fn parse(record: &[u8]) -> Option<LogLine> {
         b"P" => true,
         _ => return None,
     };
-    Some(LogLine { at, stream, partial, bytes: parts.next()?.to_vec() })
+    Some(LogLine {
+        at,
+        stream,
+        partial,
+        bytes: parts.next()?.to_vec(),
+    })
 }
 
 impl LogQuery {
     fn wants(&self, line: &LogLine) -> bool {
-        self.since.is_none_or(|since| line.at >= since) && self.until.is_none_or(|until| line.at < until)
+        self.since.is_none_or(|since| line.at >= since)
+            && self.until.is_none_or(|until| line.at < until)
     }
 }
 
@@ -92,7 +98,10 @@ impl Runtime {
                 let _ = tx.blocking_send(Err(error));
             }
         });
-        Ok(Lines { rx, _reader: reader })
+        Ok(Lines {
+            rx,
+            _reader: reader,
+        })
     }
 }
 
@@ -126,7 +135,10 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 
 /// The rotated files, oldest first.
 fn older(path: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = (1..FILES_MAX).map(|n| numbered(path, n)).take_while(|p| p.exists()).collect();
+    let mut files: Vec<_> = (1..FILES_MAX)
+        .map(|n| numbered(path, n))
+        .take_while(|p| p.exists())
+        .collect();
     files.reverse();
     files
 }
@@ -151,7 +163,9 @@ fn read(path: &Path, query: &LogQuery, alive: impl Fn() -> bool, tx: &Sender) ->
         }
     };
     for file in older(path) {
-        let Some(mut cursor) = Cursor::open(&file)? else { continue };
+        let Some(mut cursor) = Cursor::open(&file)? else {
+            continue;
+        };
         while let Some(line) = cursor.next()? {
             if !give(line, true) {
                 return Ok(());
@@ -171,7 +185,10 @@ fn read(path: &Path, query: &LogQuery, alive: impl Fn() -> bool, tx: &Sender) ->
             return Ok(());
         }
     }
-    while query.follow && !tx.is_closed() && query.until.is_none_or(|until| Timestamp::now() < until) {
+    while query.follow
+        && !tx.is_closed()
+        && query.until.is_none_or(|until| Timestamp::now() < until)
+    {
         // Looked at first: what is written before the end is read after this.
         let ended = !alive();
         if let Some(cursor) = &mut cursor {
@@ -185,9 +202,13 @@ fn read(path: &Path, query: &LogQuery, alive: impl Fn() -> bool, tx: &Sender) ->
             // Rotated: the file in hand was read to its end; files that came in between are older ones now.
             let missed = cursor.as_ref().map(|c| c.inode);
             let rotated: Vec<_> = older(path);
-            let skip = rotated.iter().position(|p| std::fs::metadata(p).is_ok_and(|m| Some(m.ino()) == missed));
+            let skip = rotated
+                .iter()
+                .position(|p| std::fs::metadata(p).is_ok_and(|m| Some(m.ino()) == missed));
             for file in rotated.iter().skip(skip.map_or(rotated.len(), |n| n + 1)) {
-                let Some(mut between) = Cursor::open(file)? else { continue };
+                let Some(mut between) = Cursor::open(file)? else {
+                    continue;
+                };
                 while let Some(line) = between.next()? {
                     if query.wants(&line) && tx.blocking_send(Ok(line)).is_err() {
                         return Ok(());
@@ -220,8 +241,16 @@ impl Cursor {
     fn open(path: &Path) -> Result<Option<Self>> {
         match File::open(path) {
             Ok(file) => {
-                let inode = file.metadata().context(|| format!("reading {}", path.display()))?.ino();
-                Ok(Some(Self { reader: BufReader::new(file), path: path.to_owned(), inode, rest: Vec::new() }))
+                let inode = file
+                    .metadata()
+                    .context(|| format!("reading {}", path.display()))?
+                    .ino();
+                Ok(Some(Self {
+                    reader: BufReader::new(file),
+                    path: path.to_owned(),
+                    inode,
+                    rest: Vec::new(),
+                }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context(|| format!("reading {}", path.display())),
@@ -235,7 +264,9 @@ impl Cursor {
     fn next(&mut self) -> Result<Option<LogLine>> {
         loop {
             let read = self.reader.read_until(b'\n', &mut self.rest);
-            if read.context(|| format!("reading {}", self.path.display()))? == 0 || self.rest.last() != Some(&b'\n') {
+            if read.context(|| format!("reading {}", self.path.display()))? == 0
+                || self.rest.last() != Some(&b'\n')
+            {
                 return Ok(None);
             }
             let mut record = std::mem::take(&mut self.rest);

@@ -24,7 +24,11 @@ const CAPABILITIES: [&str; 14] = [
 
 fn capability(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
-    if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+    if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    }
 }
 
 fn capabilities(spec: &ContainerSpec, user: &User) -> Value {
@@ -41,23 +45,40 @@ fn capabilities(spec: &ContainerSpec, user: &User) -> Value {
         }
     }
     // Only root begins with them; others may gain them by a set-uid program within the bounds.
-    let own = if user.uid == 0 { list.clone() } else { Vec::new() };
+    let own = if user.uid == 0 {
+        list.clone()
+    } else {
+        Vec::new()
+    };
     json!({ "bounding": list, "effective": own, "permitted": own, "inheritable": [], "ambient": [] })
 }
 
 fn environment(env: &[String]) -> Vec<String> {
     let mut env = env.to_vec();
-    for (key, value) in
-        [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/")]
-    {
-        if !env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == key)) {
+    for (key, value) in [
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        ("HOME", "/"),
+    ] {
+        if !env
+            .iter()
+            .any(|e| e.split_once('=').is_some_and(|(k, _)| k == key))
+        {
             env.push(format!("{key}={value}"));
         }
     }
     env
 }
 
-fn process(spec: &ContainerSpec, user: &User, args: &[String], env: &[String], cwd: &Path) -> Value {
+fn process(
+    spec: &ContainerSpec,
+    user: &User,
+    args: &[String],
+    env: &[String],
+    cwd: &Path,
+) -> Value {
     json!({
         "terminal": false,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids },
@@ -76,30 +97,74 @@ pub(crate) fn exec_process(spec: &ContainerSpec, exec: &ExecSpec) -> Value {
         .iter()
         .filter(|own| {
             let key = own.split_once('=').map_or(own.as_str(), |(k, _)| k);
-            !exec.env.iter().any(|e| e.split_once('=').is_some_and(|(k, _)| k == key))
+            !exec
+                .env
+                .iter()
+                .any(|e| e.split_once('=').is_some_and(|(k, _)| k == key))
         })
         .cloned()
         .collect();
     env.extend(exec.env.iter().cloned());
     let user = exec.user.as_ref().unwrap_or(&spec.user);
-    process(spec, user, &exec.args, &env, exec.cwd.as_deref().unwrap_or(&spec.cwd))
+    process(
+        spec,
+        user,
+        &exec.args,
+        &env,
+        exec.cwd.as_deref().unwrap_or(&spec.cwd),
+    )
 }
 
 fn mounts(spec: &ContainerSpec, unified: bool) -> Vec<Value> {
-    let usual = |target: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({ "destination": target, "type": kind, "source": source, "options": options })
-    };
+    let usual = |target: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": source, "options": options });
     let mut list = vec![
         usual("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        usual("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        usual("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        usual("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-        usual("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        usual("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        usual(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        usual(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        usual(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+        ),
+        usual(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        usual(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
     ];
     // A cgroup namespace comes with v2 only; on v1 the host's hierarchies are nothing a container should see.
     if unified {
-        list.push(usual("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
+        list.push(usual(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+        ));
     }
     for mount in &spec.mounts {
         let mut options = mount.options.clone();
@@ -126,15 +191,22 @@ fn mounts(spec: &ContainerSpec, unified: bool) -> Vec<Value> {
 
 fn resources(spec: &ContainerSpec) -> Value {
     let wanted = &spec.resources;
-    let device = |kind: &str, major: i64, minor: Option<i64>| {
-        json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" })
-    };
+    let device = |kind: &str, major: i64, minor: Option<i64>| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" });
     let mut devices = vec![
         json!({ "allow": false, "access": "rwm" }),
         json!({ "allow": true, "type": "c", "access": "m" }),
         json!({ "allow": true, "type": "b", "access": "m" }),
     ];
-    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
+    for (major, minor) in [
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+    ] {
         devices.push(device("c", major, Some(minor)));
     }
     devices.push(json!({ "allow": true, "type": "c", "major": 136, "access": "rwm" }));
@@ -146,7 +218,8 @@ fn resources(spec: &ContainerSpec) -> Value {
     if let Some(nano) = wanted.nano_cpus_max {
         const PERIOD_US: u64 = 100_000;
         let quota = (u128::from(nano) * u128::from(PERIOD_US) / 1_000_000_000).max(1_000);
-        all["cpu"] = json!({ "quota": u64::try_from(quota).unwrap_or(u64::MAX), "period": PERIOD_US });
+        all["cpu"] =
+            json!({ "quota": u64::try_from(quota).unwrap_or(u64::MAX), "period": PERIOD_US });
     }
     if let Some(shares) = wanted.cpu_shares {
         all["cpu"]["shares"] = json!(shares);
@@ -216,21 +289,40 @@ mod tests {
 
     #[test]
     fn only_root_begins_with_capabilities() {
-        let user = User { uid: 7, ..User::default() };
+        let user = User {
+            uid: 7,
+            ..User::default()
+        };
         assert_eq!(capabilities(&spec(), &user)["effective"], json!([]));
-        assert_eq!(capabilities(&spec(), &user)["bounding"].as_array().unwrap().len(), 14);
+        assert_eq!(
+            capabilities(&spec(), &user)["bounding"]
+                .as_array()
+                .unwrap()
+                .len(),
+            14
+        );
         let mut dropped = spec();
         dropped.cap_drop = vec!["all".into()];
         dropped.cap_add = vec!["net_admin".into()];
-        assert_eq!(capabilities(&dropped, &User::default())["effective"], json!(["CAP_NET_ADMIN"]));
+        assert_eq!(
+            capabilities(&dropped, &User::default())["effective"],
+            json!(["CAP_NET_ADMIN"])
+        );
     }
 
     #[test]
     fn an_execs_environment_wins() {
         let mut container = spec();
         container.env = vec!["A=1".into(), "B=1".into()];
-        let exec = ExecSpec { args: vec!["x".into()], env: vec!["B=2".into()], ..ExecSpec::default() };
+        let exec = ExecSpec {
+            args: vec!["x".into()],
+            env: vec!["B=2".into()],
+            ..ExecSpec::default()
+        };
         let env = exec_process(&container, &exec)["env"].to_string();
-        assert!(env.contains("A=1") && env.contains("B=2") && !env.contains("B=1"), "{env}");
+        assert!(
+            env.contains("A=1") && env.contains("B=2") && !env.contains("B=1"),
+            "{env}"
+        );
     }
 }

@@ -18,7 +18,10 @@ fn start_time(pid: i32) -> Option<u64> {
 impl ProcessId {
     /// The process that has this pid now.
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, started: start_time(pid)? })
+        Some(Self {
+            pid,
+            started: start_time(pid)?,
+        })
     }
 
     /// Whether it is still there (a zombie is).
@@ -32,7 +35,11 @@ impl ProcessId {
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
         if fd < 0 {
             let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
+            return if error.raw_os_error() == Some(libc::ESRCH) {
+                Ok(None)
+            } else {
+                Err(error)
+            };
         }
         let raw = RawFd::try_from(fd).map_err(io::Error::other)?;
         // SAFETY: the kernel has just given us this descriptor.
@@ -43,10 +50,18 @@ impl ProcessId {
 
     /// Sends a signal; one that is gone is none's business.
     pub fn signal(self, number: i32) -> io::Result<()> {
-        let Some(fd) = self.pidfd()? else { return Ok(()) };
+        let Some(fd) = self.pidfd()? else {
+            return Ok(());
+        };
         // SAFETY: a valid pidfd, a signal number, no siginfo.
         let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, std::ptr::null::<libc::siginfo_t>(), 0)
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                fd.as_raw_fd(),
+                number,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
         };
         match sent {
             0 => Ok(()),
@@ -74,17 +89,29 @@ impl ProcessId {
 
 /// The folders of a process's cgroups, on v1 and v2. Each ends in the container's own name.
 pub(crate) fn cgroups_of(pid: i32, name: &str) -> Vec<PathBuf> {
-    let Ok(table) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
+    let Ok(table) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
+        return Vec::new();
+    };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found = Vec::new();
     for line in table.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         if Path::new(path).file_name().and_then(|n| n.to_str()) != Some(name) {
             continue;
         }
         if let Some(dir) = mount_of(&mounts, controllers)
-            .map(|(root, point)| point.join(Path::new(path).strip_prefix(&root).unwrap_or(Path::new(path)).strip_prefix("/").unwrap_or(Path::new(path.trim_start_matches('/')))))
+            .map(|(root, point)| {
+                point.join(
+                    Path::new(path)
+                        .strip_prefix(&root)
+                        .unwrap_or(Path::new(path))
+                        .strip_prefix("/")
+                        .unwrap_or(Path::new(path.trim_start_matches('/'))),
+                )
+            })
             .filter(|dir| dir.is_dir())
         {
             found.push(dir);
@@ -103,7 +130,9 @@ fn mount_of(mountinfo: &str, controllers: &str) -> Option<(PathBuf, PathBuf)> {
         let (kind, _, options) = (right.next()?, right.next()?, right.next()?);
         let matches = match controllers {
             "" => kind == "cgroup2",
-            list if list.starts_with("name=") => kind == "cgroup" && options.split(',').any(|o| o == list),
+            list if list.starts_with("name=") => {
+                kind == "cgroup" && options.split(',').any(|o| o == list)
+            }
             list => kind == "cgroup" && list.split(',').all(|c| options.split(',').any(|o| o == c)),
         };
         matches.then(|| (PathBuf::from(root), PathBuf::from(point)))
@@ -113,7 +142,9 @@ fn mount_of(mountinfo: &str, controllers: &str) -> Option<(PathBuf, PathBuf)> {
 /// Whether the kernel has killed something in a cgroup for want of memory.
 pub(crate) fn oom_killed(cgroups: &[PathBuf]) -> bool {
     let count = |text: &str| {
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+            .unwrap_or(0)
     };
     cgroups.iter().any(|dir| {
         ["memory.events", "memory.oom_control"]
@@ -127,7 +158,9 @@ pub(crate) fn oom_killed(cgroups: &[PathBuf]) -> bool {
 pub(crate) fn kill_cgroups(cgroups: &[PathBuf]) -> usize {
     let mut killed = 0;
     for dir in cgroups {
-        let Ok(list) = fs::read_to_string(dir.join("cgroup.procs")) else { continue };
+        let Ok(list) = fs::read_to_string(dir.join("cgroup.procs")) else {
+            continue;
+        };
         for pid in list.lines().filter_map(|line| line.parse::<i32>().ok()) {
             if let Some(process) = ProcessId::of(pid) {
                 killed += 1;
@@ -143,7 +176,10 @@ pub(crate) fn kill_cgroups(cgroups: &[PathBuf]) -> usize {
 pub(crate) fn remove_cgroups(cgroups: &[PathBuf]) -> Result<()> {
     for dir in cgroups {
         remove_cgroup(dir).context(|| format!("removing the cgroup {}", dir.display()))?;
-        if let Some(parent) = dir.parent().filter(|p| p.ends_with(crate::client::CGROUP_PARENT)) {
+        if let Some(parent) = dir
+            .parent()
+            .filter(|p| p.ends_with(crate::client::CGROUP_PARENT))
+        {
             // The last one goes with it; while others are in it, it stays.
             let _ = fs::remove_dir(parent);
         }

@@ -60,13 +60,18 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context(|| format!("reading {}", path.display())),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { path, source })
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| Error::Record { path, source })
     }
 
     /// Writes a record.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let path = self.file(name);
-        let bytes = serde_json::to_vec(value).map_err(|source| Error::Record { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec(value).map_err(|source| Error::Record {
+            path: path.clone(),
+            source,
+        })?;
         let fresh = self.file(&format!("{name}.new"));
         let write = || {
             let mut file = File::create(&fresh)?;

@@ -305,7 +305,17 @@ mod tests {
 
     #[test]
     fn ids_that_could_leave_the_run_directory_are_refused() {
-        for id in ["", ".", "..", "a/b", "-x", ".tmp", "a b", "ä", &"x".repeat(65)] {
+        for id in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "-x",
+            ".tmp",
+            "a b",
+            "ä",
+            &"x".repeat(65),
+        ] {
             assert!(validate_id(id).is_err(), "{id:?}");
         }
         for id in ["a", "A1", "shop_web.1.x9-z"] {

@@ -1,7 +1,10 @@
 //! Real containers, on a root file system of one busybox. Needs root.
 
 use runtime::logs::{LogQuery, Stream};
-use runtime::{ContainerSpec, Error, ExecSpec, ExitStatus, LogConfig, Runtime, RuntimeConfig, ShimCommand, Signal};
+use runtime::{
+    ContainerSpec, Error, ExecSpec, ExitStatus, LogConfig, Runtime, RuntimeConfig, ShimCommand,
+    Signal,
+};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -26,13 +29,19 @@ fn busybox() -> PathBuf {
 }
 
 fn runtime(run_dir: &Path) -> Runtime {
-    let shim = ShimCommand { program: env!("CARGO_BIN_EXE_runtime-shim").into(), args: vec![] };
+    let shim = ShimCommand {
+        program: env!("CARGO_BIN_EXE_runtime-shim").into(),
+        args: vec![],
+    };
     Runtime::new(RuntimeConfig::new(run_dir.to_owned(), shim)).unwrap()
 }
 
 impl World {
     fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests make containers: run them as root");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests make containers: run them as root"
+        );
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime(&dir.path().join("run"));
         Self { dir, runtime }
@@ -44,7 +53,10 @@ impl World {
             fs::create_dir_all(root.join(part)).unwrap();
         }
         fs::copy(busybox(), root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "sleep", "echo", "cat", "id", "hostname", "env", "true", "false", "pwd", "head", "seq"] {
+        for applet in [
+            "sh", "sleep", "echo", "cat", "id", "hostname", "env", "true", "false", "pwd", "head",
+            "seq",
+        ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         root
@@ -56,7 +68,11 @@ impl World {
 
     fn spec(&self, script: &str) -> ContainerSpec {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("rt-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = format!(
+            "rt-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         ContainerSpec::new(id.clone(), self.rootfs(&id), args, self.log(&id))
     }
@@ -69,13 +85,19 @@ impl World {
     }
 
     async fn wait(&self, id: &str) -> ExitStatus {
-        tokio::time::timeout(LONG, self.runtime.wait(id)).await.expect("it did not end").unwrap()
+        tokio::time::timeout(LONG, self.runtime.wait(id))
+            .await
+            .expect("it did not end")
+            .unwrap()
     }
 
     async fn lines(&self, id: &str, query: LogQuery) -> Vec<(Stream, String)> {
         let mut lines = self.runtime.logs(id, self.log(id), query).await.unwrap();
         let mut all = Vec::new();
-        while let Some(line) = tokio::time::timeout(LONG, lines.next()).await.expect("the log did not end") {
+        while let Some(line) = tokio::time::timeout(LONG, lines.next())
+            .await
+            .expect("the log did not end")
+        {
             let line = line.unwrap();
             all.push((line.stream, String::from_utf8(line.bytes).unwrap()));
         }
@@ -91,8 +113,13 @@ impl World {
 
 fn cgroups_named(id: &str) -> Vec<PathBuf> {
     fn walk(dir: &Path, id: &str, depth: u32, found: &mut Vec<PathBuf>) {
-        let Ok(entries) = fs::read_dir(dir) else { return };
-        for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        let Ok(entries) = fs::read_dir(dir) else {
+            return;
+        };
+        for entry in entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        {
             if entry.file_name().to_str() == Some(id) {
                 found.push(entry.path());
             } else if depth > 0 {
@@ -111,23 +138,50 @@ async fn exit_codes_and_both_streams_are_kept() {
     let id = world.run("echo out; echo err >&2; hostname; exit 7").await;
     assert_eq!(world.wait(&id).await.code, 7);
     let lines = world.lines(&id, LogQuery::default()).await;
-    assert!(lines.contains(&(Stream::Stdout, "out".into())) && lines.contains(&(Stream::Stderr, "err".into())), "{lines:?}");
+    assert!(
+        lines.contains(&(Stream::Stdout, "out".into()))
+            && lines.contains(&(Stream::Stderr, "err".into())),
+        "{lines:?}"
+    );
     world.clean(&id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_ignores_the_stop_signal_is_killed_after_the_grace() {
     let world = World::new();
-    let deaf = world.run("trap '' TERM; sleep 1000 & while true; do wait; done").await;
-    let ended = world.runtime.stop(&deaf, None, Duration::from_millis(200)).await.unwrap();
+    let deaf = world
+        .run("trap '' TERM; sleep 1000 & while true; do wait; done")
+        .await;
+    let ended = world
+        .runtime
+        .stop(&deaf, None, Duration::from_millis(200))
+        .await
+        .unwrap();
     assert_eq!((ended.code, ended.signal), (137, Some(9)));
-    let polite = world.run("trap 'exit 3' TERM; echo ready; sleep 1000 & wait").await;
+    let polite = world
+        .run("trap 'exit 3' TERM; echo ready; sleep 1000 & wait")
+        .await;
     // The trap has to be set before the signal comes.
-    let query = LogQuery { follow: true, ..LogQuery::default() };
-    let mut lines = world.runtime.logs(&polite, world.log(&polite), query).await.unwrap();
-    let first = tokio::time::timeout(LONG, lines.next()).await.expect("it says nothing").unwrap().unwrap();
+    let query = LogQuery {
+        follow: true,
+        ..LogQuery::default()
+    };
+    let mut lines = world
+        .runtime
+        .logs(&polite, world.log(&polite), query)
+        .await
+        .unwrap();
+    let first = tokio::time::timeout(LONG, lines.next())
+        .await
+        .expect("it says nothing")
+        .unwrap()
+        .unwrap();
     assert_eq!(first.bytes, b"ready");
-    let ended = world.runtime.stop(&polite, Some(Signal::TERM), LONG).await.unwrap();
+    let ended = world
+        .runtime
+        .stop(&polite, Some(Signal::TERM), LONG)
+        .await
+        .unwrap();
     assert_eq!(ended.code, 3, "{ended:?}");
     for id in [deaf, polite] {
         world.clean(&id).await;
@@ -153,7 +207,9 @@ async fn exec_passes_streams_environment_and_code() {
     let world = World::new();
     let id = world.run("sleep 1000").await;
     let spec = ExecSpec {
-        args: ["/bin/sh", "-c", "cat; echo \"$A\" >&2; exit 5"].map(str::to_owned).to_vec(),
+        args: ["/bin/sh", "-c", "cat; echo \"$A\" >&2; exit 5"]
+            .map(str::to_owned)
+            .to_vec(),
         env: vec!["A=b".into()],
         ..ExecSpec::default()
     };
@@ -162,21 +218,51 @@ async fn exec_passes_streams_environment_and_code() {
     stdin.write_all(b"through").await.unwrap();
     drop(stdin);
     let (mut out, mut err) = (String::new(), String::new());
-    session.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
-    session.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
-    assert_eq!((out.as_str(), err.as_str(), session.wait().await.unwrap()), ("through", "b\n", 5));
-    let missing = ExecSpec { args: vec!["/bin/nope".into()], ..ExecSpec::default() };
+    session
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut out)
+        .await
+        .unwrap();
+    session
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .await
+        .unwrap();
+    assert_eq!(
+        (out.as_str(), err.as_str(), session.wait().await.unwrap()),
+        ("through", "b\n", 5)
+    );
+    let missing = ExecSpec {
+        args: vec!["/bin/nope".into()],
+        ..ExecSpec::default()
+    };
     match world.runtime.exec(&id, missing).await {
         Err(Error::Start { code, .. }) => assert_eq!(code, 127),
         other => panic!("{other:?}"),
     }
     let mut long = world
         .runtime
-        .exec(&id, ExecSpec { args: vec!["/bin/sleep".into(), "1000".into()], ..ExecSpec::default() })
+        .exec(
+            &id,
+            ExecSpec {
+                args: vec!["/bin/sleep".into(), "1000".into()],
+                ..ExecSpec::default()
+            },
+        )
         .await
         .unwrap();
     long.kill();
-    assert_eq!(tokio::time::timeout(LONG, long.wait()).await.unwrap().unwrap(), 137);
+    assert_eq!(
+        tokio::time::timeout(LONG, long.wait())
+            .await
+            .unwrap()
+            .unwrap(),
+        137
+    );
     world.clean(&id).await;
 }
 
@@ -192,7 +278,12 @@ async fn a_new_daemon_finds_containers_their_ends_and_their_descriptors() {
 
     let later = runtime(&world.dir.path().join("run"));
     let list = later.list().await.unwrap();
-    assert_eq!(list.iter().map(|c| (c.id.as_str(), c.pid)).collect::<Vec<_>>(), [(id.as_str(), Some(started.pid))]);
+    assert_eq!(
+        list.iter()
+            .map(|c| (c.id.as_str(), c.pid))
+            .collect::<Vec<_>>(),
+        [(id.as_str(), Some(started.pid))]
+    );
     let back = later.held_fds(&id).await.unwrap();
     writer.write_all(b"x").unwrap();
     drop(writer);
@@ -203,7 +294,10 @@ async fn a_new_daemon_finds_containers_their_ends_and_their_descriptors() {
     assert_eq!(&got, b"xy");
 
     fs::write(root.join("tmp/go"), "").unwrap();
-    let ended = tokio::time::timeout(LONG, later.wait(&id)).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(LONG, later.wait(&id))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(ended.code, 4);
     // Once more, long after: the file tells.
     assert_eq!(later.wait(&id).await.unwrap().code, 4);
@@ -214,9 +308,12 @@ async fn a_new_daemon_finds_containers_their_ends_and_their_descriptors() {
 async fn a_container_whose_shim_was_killed_does_not_run_on() {
     let world = World::new();
     let id = world.run("sleep 1000").await;
-    let record = fs::read_to_string(world.dir.path().join("run").join(&id).join("running.json")).unwrap();
+    let record =
+        fs::read_to_string(world.dir.path().join("run").join(&id).join("running.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    let pid = |who: &str| nix::unistd::Pid::from_raw(i32::try_from(record[who]["pid"].as_i64().unwrap()).unwrap());
+    let pid = |who: &str| {
+        nix::unistd::Pid::from_raw(i32::try_from(record[who]["pid"].as_i64().unwrap()).unwrap())
+    };
     nix::sys::signal::kill(pid("shim"), nix::sys::signal::Signal::SIGKILL).unwrap();
     let ended = world.wait(&id).await;
     assert!(ended.message.unwrap().contains("shim"));
@@ -229,7 +326,13 @@ async fn a_container_whose_shim_was_killed_does_not_run_on() {
 async fn too_much_memory_is_told_as_such() {
     let world = World::new();
     let mut spec = world.spec("head -c 100000000 /dev/zero | { read -r x; sleep 1000; }");
-    spec.args = ["/bin/sh", "-c", "x=$(head -c 200000000 /dev/zero | busybox tr '\\0' a); echo ${#x}"].map(str::to_owned).to_vec();
+    spec.args = [
+        "/bin/sh",
+        "-c",
+        "x=$(head -c 200000000 /dev/zero | busybox tr '\\0' a); echo ${#x}",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     spec.resources.memory_bytes_max = Some(32 << 20);
     let id = spec.id.clone();
     world.runtime.run(spec, vec![]).await.unwrap();
@@ -241,7 +344,9 @@ async fn too_much_memory_is_told_as_such() {
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_at_once() {
     let world = World::new();
-    let specs: Vec<_> = (0..30).map(|n| world.spec(&format!("echo {n}; sleep 1000"))).collect();
+    let specs: Vec<_> = (0..30)
+        .map(|n| world.spec(&format!("echo {n}; sleep 1000")))
+        .collect();
     let ids: Vec<String> = specs.iter().map(|s| s.id.clone()).collect();
     let runs = specs.into_iter().map(|spec| {
         let runtime = world.runtime.clone();
@@ -260,14 +365,36 @@ async fn thirty_at_once() {
 async fn a_followed_log_survives_rotation_and_ends_with_the_container() {
     let world = World::new();
     let mut spec = world.spec("for i in $(seq 2000); do echo line $i; done; exit 0");
-    spec.log = LogConfig { path: world.log(&spec.id), max_bytes: 8192, max_files: 50 };
+    spec.log = LogConfig {
+        path: world.log(&spec.id),
+        max_bytes: 8192,
+        max_files: 50,
+    };
     let id = spec.id.clone();
     world.runtime.run(spec, vec![]).await.unwrap();
-    let lines = world.lines(&id, LogQuery { follow: true, ..LogQuery::default() }).await;
-    let wanted: Vec<_> = (1..=2000).map(|n| (Stream::Stdout, format!("line {n}"))).collect();
+    let lines = world
+        .lines(
+            &id,
+            LogQuery {
+                follow: true,
+                ..LogQuery::default()
+            },
+        )
+        .await;
+    let wanted: Vec<_> = (1..=2000)
+        .map(|n| (Stream::Stdout, format!("line {n}")))
+        .collect();
     assert_eq!(lines.len(), wanted.len());
     assert_eq!(lines, wanted);
-    let tail = world.lines(&id, LogQuery { tail: Some(3), ..LogQuery::default() }).await;
+    let tail = world
+        .lines(
+            &id,
+            LogQuery {
+                tail: Some(3),
+                ..LogQuery::default()
+            },
+        )
+        .await;
     assert_eq!(tail, wanted[1997..]);
     world.clean(&id).await;
 }
@@ -291,7 +418,12 @@ async fn users_folders_and_environment_are_as_asked() {
     let id = spec.id.clone();
     world.runtime.run(spec, vec![]).await.unwrap();
     assert_eq!(world.wait(&id).await.code, 0);
-    let said: Vec<String> = world.lines(&id, LogQuery::default()).await.into_iter().map(|l| l.1).collect();
+    let said: Vec<String> = world
+        .lines(&id, LogQuery::default())
+        .await
+        .into_iter()
+        .map(|l| l.1)
+        .collect();
     assert_eq!(said, ["1000", "/tmp", "b", "inside", "127.0.0.1 localhost"]);
     world.clean(&id).await;
 }

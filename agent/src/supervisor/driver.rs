@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 /// This machine's clock.
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -112,7 +114,10 @@ impl Shell {
                     self.work.spawn(async move {
                         let exit = match tools.runtime.wait(&id.to_string()).await {
                             Ok(status) => exit_of(&status),
-                            Err(error) => Exit { code: 128, message: error.to_string() },
+                            Err(error) => Exit {
+                                code: 128,
+                                message: error.to_string(),
+                            },
                         };
                         Done::Input(Input::Exited(exit))
                     });
@@ -142,12 +147,16 @@ async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
     let begun = tools.places(id).begun();
     // Written before the container is: one that is gone later was begun, and is not begun twice.
     if let Err(error) = tokio::fs::write(&begun, "").await {
-        return Done::Input(Input::StartFailed(format!("can't write {}: {error}", begun.display())));
+        return Done::Input(Input::StartFailed(format!(
+            "can't write {}: {error}",
+            begun.display()
+        )));
     }
     match tools.runtime.run(prepared.container, prepared.held).await {
-        Ok(started) => {
-            Done::Input(Input::Started { pid: started.pid.unsigned_abs(), since: Timestamp(started.at_ms) })
-        }
+        Ok(started) => Done::Input(Input::Started {
+            pid: started.pid.unsigned_abs(),
+            since: Timestamp(started.at_ms),
+        }),
         Err(error) => Done::Input(Input::StartFailed(error.to_string())),
     }
 }
@@ -176,7 +185,11 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
             problems.push(error.full());
         }
         if problems.is_empty() {
-            for part in [places.root(), places.dir.join("etc"), places.dir.join("volumes")] {
+            for part in [
+                places.root(),
+                places.dir.join("etc"),
+                places.dir.join("volumes"),
+            ] {
                 match std::fs::remove_dir_all(&part) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         problems.push(format!("can't remove {}: {error}", part.display()));
@@ -198,17 +211,28 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
         Ok(more) => problems.extend(more),
         Err(error) => problems.push(error.to_string()),
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems.join("; "))
+    }
 }
 
 /// Takes over a container that an earlier daemon started.
-pub(crate) async fn adopt(tools: &Arc<Tools>, assigned: &Assigned, state: &runtime::ContainerState) -> Found {
+pub(crate) async fn adopt(
+    tools: &Arc<Tools>,
+    assigned: &Assigned,
+    state: &runtime::ContainerState,
+) -> Found {
     if let Some(exit) = &state.exit {
         return Found::Exited(exit_of(exit));
     }
     let adopted = async {
         let held = tools.runtime.held_fds(&state.id).await?;
-        tools.overlay.adopt(netview::task_net(&assigned.task)?, held).await?;
+        tools
+            .overlay
+            .adopt(netview::task_net(&assigned.task)?, held)
+            .await?;
         anyhow::Ok(())
     };
     if let Err(error) = adopted.await {
@@ -216,7 +240,10 @@ pub(crate) async fn adopt(tools: &Arc<Tools>, assigned: &Assigned, state: &runti
         tracing::error!(task = %assigned.task.id, "can't take over the network: {error:#}");
     }
     match state.pid.and_then(|pid| u32::try_from(pid).ok()) {
-        Some(pid) => Found::Running { pid, since: Timestamp(state.started_at_ms.unwrap_or_default()) },
+        Some(pid) => Found::Running {
+            pid,
+            since: Timestamp(state.started_at_ms.unwrap_or_default()),
+        },
         None => Found::Lost,
     }
 }
@@ -225,7 +252,11 @@ pub(crate) async fn adopt(tools: &Arc<Tools>, assigned: &Assigned, state: &runti
 pub(crate) async fn remove_unknown(tools: &Arc<Tools>, id: &str) {
     let outcome = match task_id_of(id) {
         Some(task) => clean(tools, task).await,
-        None => tools.runtime.delete(id).await.map_err(|error| error.to_string()),
+        None => tools
+            .runtime
+            .delete(id)
+            .await
+            .map_err(|error| error.to_string()),
     };
     if let Err(problems) = outcome {
         tracing::error!(container = id, %problems, "not all of it could be removed");
@@ -240,7 +271,8 @@ const LOGS_PER_SERVICE: usize = 20;
 /// The reaper of the tasks' folders: mounts left by a crash go, logs of the ended are bounded in age and
 /// number.
 pub(crate) async fn sweep(tools: &Arc<Tools>, alive: impl Fn(TaskId) -> bool) {
-    let mut by_service: std::collections::BTreeMap<String, Vec<(SystemTime, std::path::PathBuf)>> = Default::default();
+    let mut by_service: std::collections::BTreeMap<String, Vec<(SystemTime, std::path::PathBuf)>> =
+        Default::default();
     for (task, places) in folders(tools) {
         if alive(task) {
             continue;
@@ -254,8 +286,12 @@ pub(crate) async fn sweep(tools: &Arc<Tools>, alive: impl Fn(TaskId) -> bool) {
         let age = std::fs::metadata(places.log()).and_then(|m| m.modified());
         match age {
             Ok(modified) if modified.elapsed().unwrap_or_default() < LOG_AGE => {
-                let service = std::fs::read_to_string(places.dir.join("service")).unwrap_or_default();
-                by_service.entry(service).or_default().push((modified, places.dir));
+                let service =
+                    std::fs::read_to_string(places.dir.join("service")).unwrap_or_default();
+                by_service
+                    .entry(service)
+                    .or_default()
+                    .push((modified, places.dir));
             }
             _ => remove_dir(&places.dir),
         }
@@ -282,7 +318,13 @@ pub(crate) async fn forget_service_logs(tools: &Arc<Tools>, service: ServiceId) 
 pub(crate) fn images_in_use(tools: &Arc<Tools>) -> Vec<images::ImageId> {
     folders(tools)
         .into_iter()
-        .filter_map(|(_, places)| std::fs::read_to_string(places.image()).ok()?.trim().parse().ok())
+        .filter_map(|(_, places)| {
+            std::fs::read_to_string(places.image())
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        })
         .collect()
 }
 
@@ -293,7 +335,9 @@ fn remove_dir(dir: &std::path::Path) {
 }
 
 fn folders(tools: &Arc<Tools>) -> Vec<(TaskId, crate::container::Places)> {
-    let Ok(entries) = std::fs::read_dir(&tools.containers) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(&tools.containers) else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| task_id_of(entry.ok()?.file_name().to_str()?))
         .map(|task| (task, tools.places(task)))

@@ -115,11 +115,23 @@ pub struct Machine {
 impl Machine {
     /// Begins with what was found.
     #[must_use]
-    pub fn begin(desired: TaskState, not_before: Timestamp, found: Found, now: Timestamp) -> (Self, Vec<Action>) {
-        let mut machine = Self { phase: Phase::New, desired, not_before, last: TaskState::New };
+    pub fn begin(
+        desired: TaskState,
+        not_before: Timestamp,
+        found: Found,
+        now: Timestamp,
+    ) -> (Self, Vec<Action>) {
+        let mut machine = Self {
+            phase: Phase::New,
+            desired,
+            not_before,
+            last: TaskState::New,
+        };
         let mut actions = Vec::new();
         match found {
-            Found::Nothing if machine.stopping() => machine.clean(&mut actions, now, TaskState::Shutdown, "", None),
+            Found::Nothing if machine.stopping() => {
+                machine.clean(&mut actions, now, TaskState::Shutdown, "", None)
+            }
             Found::Nothing => {
                 machine.phase = Phase::Preparing;
                 machine.report(&mut actions, now, TaskState::Preparing, "", None, None);
@@ -170,11 +182,15 @@ impl Machine {
                 self.clean(&mut actions, now, TaskState::Rejected, &why, None);
             }
             (Phase::Waiting, Input::DelayOver) => self.start(&mut actions, now),
-            (Phase::Starting, Input::Started { pid, since }) => self.running(&mut actions, now, pid, since),
+            (Phase::Starting, Input::Started { pid, since }) => {
+                self.running(&mut actions, now, pid, since)
+            }
             (Phase::Starting, Input::StartFailed(why)) => {
                 self.clean(&mut actions, now, TaskState::Failed, &why, None);
             }
-            (Phase::Running | Phase::Stopping, Input::Exited(exit)) => self.exited(&mut actions, now, &exit),
+            (Phase::Running | Phase::Stopping, Input::Exited(exit)) => {
+                self.exited(&mut actions, now, &exit)
+            }
             (Phase::Cleaning { end, .. }, Input::Cleaned(Ok(()))) => {
                 self.phase = Phase::Done;
                 self.report_status(&mut actions, end);
@@ -182,7 +198,11 @@ impl Machine {
             (Phase::Cleaning { mut end, failures }, Input::Cleaned(Err(why))) => {
                 let failures = failures + 1;
                 if failures == CLEAN_TRIES {
-                    let told = if end.message.is_empty() { String::new() } else { format!("{}; ", end.message) };
+                    let told = if end.message.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{}; ", end.message)
+                    };
                     end.message = format!("{told}not all of it could be removed: {why}");
                     self.report_status(&mut actions, end.clone());
                 }
@@ -232,14 +252,32 @@ impl Machine {
         let (state, message) = match (self.stopping(), exit.code) {
             (true, _) => (TaskState::Shutdown, exit.message.clone()),
             (false, 0) => (TaskState::Complete, exit.message.clone()),
-            (false, code) if exit.message.is_empty() => (TaskState::Failed, format!("exit code {code}")),
-            (false, code) => (TaskState::Failed, format!("exit code {code}: {}", exit.message)),
+            (false, code) if exit.message.is_empty() => {
+                (TaskState::Failed, format!("exit code {code}"))
+            }
+            (false, code) => (
+                TaskState::Failed,
+                format!("exit code {code}: {}", exit.message),
+            ),
         };
         self.clean(actions, now, state, &message, Some(exit.code));
     }
 
-    fn clean(&mut self, actions: &mut Vec<Action>, now: Timestamp, state: TaskState, why: &str, code: Option<i32>) {
-        let end = TaskStatus { state, at: now, message: why.into(), pid: None, exit_code: code };
+    fn clean(
+        &mut self,
+        actions: &mut Vec<Action>,
+        now: Timestamp,
+        state: TaskState,
+        why: &str,
+        code: Option<i32>,
+    ) {
+        let end = TaskStatus {
+            state,
+            at: now,
+            message: why.into(),
+            pid: None,
+            exit_code: code,
+        };
         self.phase = Phase::Cleaning { end, failures: 0 };
         actions.push(Action::Clean(0));
     }
@@ -253,7 +291,16 @@ impl Machine {
         pid: Option<u32>,
         exit_code: Option<i32>,
     ) {
-        self.report_status(actions, TaskStatus { state, at: now, message: message.into(), pid, exit_code });
+        self.report_status(
+            actions,
+            TaskStatus {
+                state,
+                at: now,
+                message: message.into(),
+                pid,
+                exit_code,
+            },
+        );
     }
 
     fn report_status(&mut self, actions: &mut Vec<Action>, status: TaskStatus) {
@@ -272,7 +319,16 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn states(actions: &[Action]) -> Vec<TaskState> {
-        actions.iter().filter_map(|a| if let Action::Report(s) = a { Some(s.state) } else { None }).collect()
+        actions
+            .iter()
+            .filter_map(|a| {
+                if let Action::Report(s) = a {
+                    Some(s.state)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     fn new(desired: TaskState, found: Found) -> (Machine, Vec<Action>) {
@@ -280,13 +336,21 @@ mod tests {
     }
 
     fn exit(code: i32) -> Exit {
-        Exit { code, message: String::new() }
+        Exit {
+            code,
+            message: String::new(),
+        }
     }
 
     #[test]
     fn a_task_runs_and_ends() {
         let (mut machine, mut all) = new(TaskState::Running, Found::Nothing);
-        for input in [Input::Prepared, Input::Started { pid: 7, since: NOW }, Input::Exited(exit(0)), Input::Cleaned(Ok(()))] {
+        for input in [
+            Input::Prepared,
+            Input::Started { pid: 7, since: NOW },
+            Input::Exited(exit(0)),
+            Input::Cleaned(Ok(())),
+        ] {
             all.extend(machine.on(input, NOW));
         }
         use TaskState::{Complete, Preparing, Running, Starting};
@@ -299,41 +363,73 @@ mod tests {
         let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
         let _ = machine.on(Input::Exited(exit(3)), NOW);
         let end = machine.on(Input::Cleaned(Ok(())), NOW);
-        let [Action::Report(status)] = end.as_slice() else { panic!("{end:?}") };
-        assert_eq!((status.state, status.exit_code, status.message.as_str()), (TaskState::Failed, Some(3), "exit code 3"));
+        let [Action::Report(status)] = end.as_slice() else {
+            panic!("{end:?}")
+        };
+        assert_eq!(
+            (status.state, status.exit_code, status.message.as_str()),
+            (TaskState::Failed, Some(3), "exit code 3")
+        );
     }
 
     #[test]
     fn the_end_is_reported_only_after_the_cleaning() {
         let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
         assert_eq!(machine.on(Input::Exited(exit(0)), NOW), [Action::Clean(0)]);
-        assert_eq!(states(&machine.on(Input::Cleaned(Ok(())), NOW)), [TaskState::Complete]);
+        assert_eq!(
+            states(&machine.on(Input::Cleaned(Ok(())), NOW)),
+            [TaskState::Complete]
+        );
     }
 
     #[test]
     fn what_is_asked_to_stop_is_stopped_from_every_phase() {
-        let (mut waiting, _) = Machine::begin(TaskState::Running, Timestamp(5_000), Found::Nothing, NOW);
-        assert!(waiting.on(Input::Prepared, NOW).contains(&Action::Delay(4_000)));
-        assert_eq!(waiting.on(Input::Desired(TaskState::Shutdown), NOW), [Action::Clean(0)]);
+        let (mut waiting, _) =
+            Machine::begin(TaskState::Running, Timestamp(5_000), Found::Nothing, NOW);
+        assert!(
+            waiting
+                .on(Input::Prepared, NOW)
+                .contains(&Action::Delay(4_000))
+        );
+        assert_eq!(
+            waiting.on(Input::Desired(TaskState::Shutdown), NOW),
+            [Action::Clean(0)]
+        );
 
         let (mut preparing, _) = new(TaskState::Running, Found::Nothing);
-        assert_eq!(preparing.on(Input::Desired(TaskState::Remove), NOW), [Action::CancelPrepare]);
+        assert_eq!(
+            preparing.on(Input::Desired(TaskState::Remove), NOW),
+            [Action::CancelPrepare]
+        );
         assert_eq!(preparing.on(Input::Prepared, NOW), [Action::Clean(0)]);
 
         let (mut starting, _) = new(TaskState::Running, Found::Nothing);
         let _ = starting.on(Input::Prepared, NOW);
         assert_eq!(starting.on(Input::Desired(TaskState::Shutdown), NOW), []);
-        assert!(starting.on(Input::Started { pid: 1, since: NOW }, NOW).contains(&Action::Stop));
+        assert!(
+            starting
+                .on(Input::Started { pid: 1, since: NOW }, NOW)
+                .contains(&Action::Stop)
+        );
 
         let (_, begun) = new(TaskState::Shutdown, Found::Running { pid: 1, since: NOW });
-        assert!(begun.contains(&Action::Stop), "found running, wanted stopped: {begun:?}");
-        assert_eq!(new(TaskState::Shutdown, Found::Nothing).1, [Action::Clean(0)]);
+        assert!(
+            begun.contains(&Action::Stop),
+            "found running, wanted stopped: {begun:?}"
+        );
+        assert_eq!(
+            new(TaskState::Shutdown, Found::Nothing).1,
+            [Action::Clean(0)]
+        );
     }
 
     #[test]
     fn a_stop_is_asked_for_once() {
         let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
-        assert_eq!(machine.on(Input::Desired(TaskState::Shutdown), NOW), [Action::Stop]);
+        assert_eq!(
+            machine.on(Input::Desired(TaskState::Shutdown), NOW),
+            [Action::Stop]
+        );
         assert_eq!(machine.on(Input::Desired(TaskState::Remove), NOW), []);
     }
 

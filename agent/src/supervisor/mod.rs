@@ -37,7 +37,9 @@ pub(crate) struct Tools {
 
 impl Tools {
     pub fn places(&self, task: TaskId) -> Places {
-        Places { dir: self.containers.join(task.to_string()) }
+        Places {
+            dir: self.containers.join(task.to_string()),
+        }
     }
 }
 
@@ -65,7 +67,12 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub fn new(tools: Arc<Tools>) -> Self {
-        Self { tools, driven: BTreeMap::new(), ended: BTreeSet::new(), stop: CancellationToken::new() }
+        Self {
+            tools,
+            driven: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// At start: takes over what an earlier daemon left, and removes what nobody wants.
@@ -124,10 +131,16 @@ impl Supervisor {
 
     /// Joins the drivers that are done.
     pub async fn join_finished(&mut self, wanted: &BTreeSet<TaskId>) {
-        let done: Vec<TaskId> =
-            self.driven.iter().filter(|(_, d)| d.join.is_finished()).map(|(id, _)| *id).collect();
+        let done: Vec<TaskId> = self
+            .driven
+            .iter()
+            .filter(|(_, d)| d.join.is_finished())
+            .map(|(id, _)| *id)
+            .collect();
         for id in done {
-            let Some(driven) = self.driven.remove(&id) else { continue };
+            let Some(driven) = self.driven.remove(&id) else {
+                continue;
+            };
             if let Err(error) = driven.join.await {
                 tracing::error!(task = %id, %error, "a task's driver failed");
             }
@@ -137,7 +150,10 @@ impl Supervisor {
                 self.tools.book.forget(id);
             }
             let removed = *driven.desired.borrow() == TaskState::Remove;
-            let last = !self.driven.values().any(|other| other.service == driven.service);
+            let last = !self
+                .driven
+                .values()
+                .any(|other| other.service == driven.service);
             if removed && last {
                 driver::forget_service_logs(&self.tools, driven.service).await;
             }
@@ -152,8 +168,21 @@ impl Supervisor {
     fn spawn(&mut self, assigned: Assigned, found: Found) {
         let (desired, changes) = watch::channel(assigned.task.desired);
         let (id, service) = (assigned.task.id, assigned.task.service);
-        let join = tokio::spawn(driver::drive(self.tools.clone(), assigned, found, changes, self.stop.clone()));
-        self.driven.insert(id, Driven { desired, service, join });
+        let join = tokio::spawn(driver::drive(
+            self.tools.clone(),
+            assigned,
+            found,
+            changes,
+            self.stop.clone(),
+        ));
+        self.driven.insert(
+            id,
+            Driven {
+                desired,
+                service,
+                join,
+            },
+        );
     }
 
     /// Lets go: containers run on, drivers are joined.
@@ -176,7 +205,10 @@ impl Supervisor {
             let mut join = driven.join;
             let bound = std::time::Duration::from_millis(self.tools.stop_grace_ms + 20_000);
             if tokio::time::timeout(bound, &mut join).await.is_err() {
-                problems.push(format!("task {id} has not ended within {} s", bound.as_secs()));
+                problems.push(format!(
+                    "task {id} has not ended within {} s",
+                    bound.as_secs()
+                ));
                 join.abort();
             }
         }
@@ -223,7 +255,10 @@ fn exit_of(status: &runtime::ExitStatus) -> Exit {
     } else {
         status.message.clone().unwrap_or_default()
     };
-    Exit { code: status.code, message }
+    Exit {
+        code: status.code,
+        message,
+    }
 }
 
 /// The id's bytes on the wire.

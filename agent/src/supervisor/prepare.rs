@@ -31,11 +31,19 @@ pub(crate) enum PrepareError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("can't {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("preparing was cut short")]
     Cancelled,
     #[error("image {name} is not on this node ({here}), and could not be pulled: {pull}")]
-    NoImage { name: String, here: &'static str, pull: String },
+    NoImage {
+        name: String,
+        here: &'static str,
+        pull: String,
+    },
 }
 
 /// One pull at a time of each image: a hundred tasks of one image make one.
@@ -78,7 +86,10 @@ pub(crate) async fn prepare(
     };
     let net = netview::task_net(&assigned.task)?;
     // The network is made while the disk works.
-    let (attached, made) = tokio::join!(tools.overlay.attach(net), files(tools, assigned, image.clone(), places.clone()));
+    let (attached, made) = tokio::join!(
+        tools.overlay.attach(net),
+        files(tools, assigned, image.clone(), places.clone())
+    );
     let (attached, files) = (attached?, made?);
     let parts = Parts {
         image: &image.config,
@@ -89,7 +100,10 @@ pub(crate) async fn prepare(
         places: &places,
     };
     let container = assemble(&assigned.task, &assigned.template.container, &parts)?;
-    Ok(Prepared { container, held: attached.dns_fds })
+    Ok(Prepared {
+        container,
+        held: attached.dns_fds,
+    })
 }
 
 /// The image: this node's, or else its registry's.
@@ -108,14 +122,23 @@ async fn image(tools: &Arc<Tools>, name: &str) -> Result<Image, PrepareError> {
         pull,
     };
     tracing::info!(image = name, "pulling");
-    let reference: Reference = name.parse().map_err(|error: images::Error| refused(error.full()))?;
+    let reference: Reference = name
+        .parse()
+        .map_err(|error: images::Error| refused(error.full()))?;
     let options = images::PullOptions::default();
     tools
         .images
-        .pull(&reference, &images::Auth::Anonymous, &options, &images::quiet())
+        .pull(
+            &reference,
+            &images::Auth::Anonymous,
+            &options,
+            &images::quiet(),
+        )
         .await
         .map_err(|error| refused(error.full()))?;
-    resolve(tools, name).await?.ok_or_else(|| refused("it was pulled, and is gone again".into()))
+    resolve(tools, name)
+        .await?
+        .ok_or_else(|| refused("it was pulled, and is gone again".into()))
 }
 
 async fn resolve(tools: &Arc<Tools>, name: &str) -> Result<Option<Image>, PrepareError> {
@@ -127,7 +150,9 @@ async fn resolve(tools: &Arc<Tools>, name: &str) -> Result<Option<Image>, Prepar
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
 ) -> Result<T, PrepareError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(PrepareError::Cancelled))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(PrepareError::Cancelled))
 }
 
 struct Files {
@@ -136,7 +161,12 @@ struct Files {
     mounts: Vec<ReadyMount>,
 }
 
-async fn files(tools: &Arc<Tools>, assigned: &Assigned, image: Image, places: Places) -> Result<Files, PrepareError> {
+async fn files(
+    tools: &Arc<Tools>,
+    assigned: &Assigned,
+    image: Image,
+    places: Places,
+) -> Result<Files, PrepareError> {
     let (volumes, assigned) = (tools.volumes.clone(), assigned.clone());
     blocking(move || {
         make_dir(&places.dir)?;
@@ -144,7 +174,10 @@ async fn files(tools: &Arc<Tools>, assigned: &Assigned, image: Image, places: Pl
         make_dir(&places.dir.join("log"))?;
         // First of all: from here on the image is in use. And whose it was, for whoever reads or reaps its log.
         write(&places.image(), &image.id.to_string())?;
-        write(&places.dir.join("service"), &assigned.task.service.to_string())?;
+        write(
+            &places.dir.join("service"),
+            &assigned.task.service.to_string(),
+        )?;
         let rootfs = images::mount_rootfs(&image, &places.root())?;
         let dir = &image.config.working_dir;
         if !dir.is_empty() {
@@ -157,14 +190,26 @@ async fn files(tools: &Arc<Tools>, assigned: &Assigned, image: Image, places: Pl
             let seed = volume::seed_in(&rootfs, &mount.target);
             let source = match &mount.source {
                 MountSource::Volume(name) => volumes.get(name, seed.as_deref())?,
-                MountSource::Anonymous => volume::anonymous(&places.anonymous(number), seed.as_deref())?,
+                MountSource::Anonymous => {
+                    volume::anonymous(&places.anonymous(number), seed.as_deref())?
+                }
                 MountSource::Bind(path) if Path::new(path).exists() => PathBuf::from(path),
-                MountSource::Bind(path) => return Err(PrepareError::NoSource { path: path.clone() }),
+                MountSource::Bind(path) => {
+                    return Err(PrepareError::NoSource { path: path.clone() });
+                }
             };
-            mounts.push(ReadyMount { source, target: mount.target.clone(), read_only: mount.read_only });
+            mounts.push(ReadyMount {
+                source,
+                target: mount.target.clone(),
+                read_only: mount.read_only,
+            });
         }
         etc(&assigned, &places)?;
-        Ok(Files { rootfs, user, mounts })
+        Ok(Files {
+            rootfs,
+            user,
+            mounts,
+        })
     })
     .await
 }
@@ -176,15 +221,24 @@ fn with_image_volumes(mounts: &[Mount], image: &Image) -> Vec<Mount> {
         .config
         .volumes
         .iter()
-        .filter(|target| !mounts.iter().any(|m| m.target.trim_end_matches('/') == target.trim_end_matches('/')))
-        .map(|target| Mount { source: MountSource::Anonymous, target: target.clone(), read_only: false });
+        .filter(|target| {
+            !mounts
+                .iter()
+                .any(|m| m.target.trim_end_matches('/') == target.trim_end_matches('/'))
+        })
+        .map(|target| Mount {
+            source: MountSource::Anonymous,
+            target: target.clone(),
+            read_only: false,
+        });
     mounts.iter().cloned().chain(own).collect()
 }
 
 /// The files that name the container and its resolver.
 fn etc(assigned: &Assigned, places: &Places) -> Result<(), PrepareError> {
     let hostname = netview::hostname(&assigned.task);
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut hosts =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for held in &assigned.task.addresses {
         hosts.push_str(&format!("{}\t{hostname}\n", held.addr));
     }
@@ -193,13 +247,24 @@ fn etc(assigned: &Assigned, places: &Places) -> Result<(), PrepareError> {
     write(&places.etc("hostname"), &format!("{hostname}\n"))?;
     // The host's search list is the container's, too; its servers are asked by ours.
     let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    write(&places.etc("resolv.conf"), &overlay::dns::resolv_conf::for_container(&host))
+    write(
+        &places.etc("resolv.conf"),
+        &overlay::dns::resolv_conf::for_container(&host),
+    )
 }
 
 fn make_dir(path: &Path) -> Result<(), PrepareError> {
-    std::fs::create_dir_all(path).map_err(|source| PrepareError::Io { action: "make", path: path.to_owned(), source })
+    std::fs::create_dir_all(path).map_err(|source| PrepareError::Io {
+        action: "make",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PrepareError> {
-    std::fs::write(path, text).map_err(|source| PrepareError::Io { action: "write", path: path.to_owned(), source })
+    std::fs::write(path, text).map_err(|source| PrepareError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

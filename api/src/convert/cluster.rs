@@ -26,8 +26,14 @@ impl TryFrom<proto::Cluster> for Cluster {
             id: ClusterId(ids::read("Cluster", "id", &cluster.id)?),
             meta: need("Cluster", "meta", cluster.meta)?.into(),
             spec: need("Cluster", "spec", cluster.spec)?.try_into()?,
-            ca: ClusterCa { cert_pem: cluster.ca_cert_pem, key_pem: cluster.ca_key_pem },
-            tokens: JoinSecrets { worker: cluster.worker_secret, manager: cluster.manager_secret },
+            ca: ClusterCa {
+                cert_pem: cluster.ca_cert_pem,
+                key_pem: cluster.ca_key_pem,
+            },
+            tokens: JoinSecrets {
+                worker: cluster.worker_secret,
+                manager: cluster.manager_secret,
+            },
         })
     }
 }
@@ -50,10 +56,16 @@ impl TryFrom<proto::ClusterSpec> for ClusterSpec {
 
     fn try_from(spec: proto::ClusterSpec) -> Result<Self, ConvertError> {
         let too_long = || {
-            let problem = Problem::TooLarge { value: spec.subnet_prefix.into(), most: 32 };
+            let problem = Problem::TooLarge {
+                value: spec.subnet_prefix.into(),
+                most: 32,
+            };
             ConvertError::new("ClusterSpec", "subnet_prefix", problem)
         };
-        let prefix = u8::try_from(spec.subnet_prefix).ok().filter(|p| *p <= 32).ok_or_else(too_long)?;
+        let prefix = u8::try_from(spec.subnet_prefix)
+            .ok()
+            .filter(|p| *p <= 32)
+            .ok_or_else(too_long)?;
         Ok(Self {
             address_pool: subnet("ClusterSpec", "address_pool", &spec.address_pool)?,
             subnet_prefix: prefix,

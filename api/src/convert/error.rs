@@ -56,12 +56,20 @@ pub enum Problem {
 
 impl ConvertError {
     pub(super) fn new(message: &'static str, field: &'static str, problem: Problem) -> Self {
-        Self { message, field, problem }
+        Self {
+            message,
+            field,
+            problem,
+        }
     }
 
     /// For an enum by its Rust path, of which the last part is its protobuf name.
     pub(super) fn of_enum(path: &'static str, value: i32) -> Self {
-        Self::new(path.rsplit("::").next().unwrap_or(path), "", Problem::Enum(value))
+        Self::new(
+            path.rsplit("::").next().unwrap_or(path),
+            "",
+            Problem::Enum(value),
+        )
     }
 }
 

@@ -48,7 +48,12 @@ fn vips() -> impl Strategy<Value = std::collections::BTreeMap<NetworkId, Ipv4Add
 
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let spec = (net(), 0u8..=32, any::<[u32; 3]>(), any::<bool>()).prop_map(
-        |(address_pool, subnet_prefix, [heartbeat_ms, dead_after_ms, task_history], worker_exec)| {
+        |(
+            address_pool,
+            subnet_prefix,
+            [heartbeat_ms, dead_after_ms, task_history],
+            worker_exec,
+        )| {
             ClusterSpec {
                 address_pool,
                 subnet_prefix,
@@ -72,7 +77,11 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
 
 fn node_spec() -> impl Strategy<Value = NodeSpec> {
     let role = select(vec![Role::Worker, Role::Manager]);
-    let availability = select(vec![Availability::Active, Availability::Pause, Availability::Drain]);
+    let availability = select(vec![
+        Availability::Active,
+        Availability::Pause,
+        Availability::Drain,
+    ]);
     (role, availability, labels()).prop_map(|(role, availability, labels)| NodeSpec {
         role,
         availability,
@@ -81,27 +90,50 @@ fn node_spec() -> impl Strategy<Value = NodeSpec> {
 }
 
 fn description() -> impl Strategy<Value = NodeDescription> {
-    (text(), text(), text(), any::<u64>(), any::<u64>(), text(), labels()).prop_map(
-        |(hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels)| NodeDescription {
-            hostname,
-            os,
-            arch,
-            nano_cpus,
-            memory_bytes,
-            version,
-            engine_labels,
-        },
+    (
+        text(),
+        text(),
+        text(),
+        any::<u64>(),
+        any::<u64>(),
+        text(),
+        labels(),
     )
+        .prop_map(
+            |(hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels)| {
+                NodeDescription {
+                    hostname,
+                    os,
+                    arch,
+                    nano_cpus,
+                    memory_bytes,
+                    version,
+                    engine_labels,
+                }
+            },
+        )
 }
 
 fn node_status() -> impl Strategy<Value = NodeStatus> {
     let state = select(vec![NodeState::Unknown, NodeState::Ready, NodeState::Down]);
-    (state, text(), time()).prop_map(|(state, message, since)| NodeStatus { state, message, since })
+    (state, text(), time()).prop_map(|(state, message, since)| NodeStatus {
+        state,
+        message,
+        since,
+    })
 }
 
 pub(crate) fn node() -> impl Strategy<Value = Node> {
-    (any::<u128>(), meta(), node_spec(), description(), node_status(), addr(), any::<u16>()).prop_map(
-        |(id, meta, spec, description, status, addr, port)| Node {
+    (
+        any::<u128>(),
+        meta(),
+        node_spec(),
+        description(),
+        node_status(),
+        addr(),
+        any::<u16>(),
+    )
+        .prop_map(|(id, meta, spec, description, status, addr, port)| Node {
             id: NodeId(id),
             meta,
             spec,
@@ -109,31 +141,53 @@ pub(crate) fn node() -> impl Strategy<Value = Node> {
             status,
             addr,
             port,
-        },
-    )
+        })
 }
 
 fn network_spec() -> impl Strategy<Value = NetworkSpec> {
-    (text(), option::of(text()), labels(), option::of(net()), any::<bool>(), any::<bool>()).prop_map(
-        |(name, stack, labels, subnet, internal, attachable)| NetworkSpec {
-            name,
-            stack,
-            labels,
+    (
+        text(),
+        option::of(text()),
+        labels(),
+        option::of(net()),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(name, stack, labels, subnet, internal, attachable)| NetworkSpec {
+                name,
+                stack,
+                labels,
+                subnet,
+                internal,
+                attachable,
+            },
+        )
+}
+
+pub(crate) fn network() -> impl Strategy<Value = Network> {
+    (any::<u128>(), meta(), network_spec(), any::<u32>(), net()).prop_map(
+        |(id, meta, spec, vni, subnet)| Network {
+            id: NetworkId(id),
+            meta,
+            spec,
+            vni,
             subnet,
-            internal,
-            attachable,
         },
     )
 }
 
-pub(crate) fn network() -> impl Strategy<Value = Network> {
-    (any::<u128>(), meta(), network_spec(), any::<u32>(), net())
-        .prop_map(|(id, meta, spec, vni, subnet)| Network { id: NetworkId(id), meta, spec, vni, subnet })
-}
-
 fn port() -> impl Strategy<Value = PublishedPort> {
-    (select(vec![Protocol::Tcp, Protocol::Udp]), 1..=u16::MAX, 1..=u16::MAX)
-        .prop_map(|(protocol, published, target)| PublishedPort { protocol, published, target })
+    (
+        select(vec![Protocol::Tcp, Protocol::Udp]),
+        1..=u16::MAX,
+        1..=u16::MAX,
+    )
+        .prop_map(|(protocol, published, target)| PublishedPort {
+            protocol,
+            published,
+            target,
+        })
 }
 
 fn mount() -> impl Strategy<Value = Mount> {
@@ -162,58 +216,98 @@ fn constraint() -> impl Strategy<Value = Constraint> {
         "node.labels.a!=b==c",
         "engine.labels.disk==ssd",
     ];
-    let written = prop_oneof![select(known).prop_map(String::from), "node.labels.[^ ]{1,6}[!=]=[^ ]{1,6}"];
+    let written = prop_oneof![
+        select(known).prop_map(String::from),
+        "node.labels.[^ ]{1,6}[!=]=[^ ]{1,6}"
+    ];
     written.prop_filter_map("not a constraint", |text| text.parse().ok())
 }
 
 fn restart() -> impl Strategy<Value = RestartPolicy> {
-    let condition = select(vec![RestartCondition::None, RestartCondition::OnFailure, RestartCondition::Any]);
-    (condition, any::<Option<u64>>(), any::<Option<u32>>(), any::<Option<u64>>()).prop_map(
-        |(condition, delay_ms, max_attempts, window_ms)| RestartPolicy {
-            condition,
-            delay_ms,
-            max_attempts,
-            window_ms,
-        },
+    let condition = select(vec![
+        RestartCondition::None,
+        RestartCondition::OnFailure,
+        RestartCondition::Any,
+    ]);
+    (
+        condition,
+        any::<Option<u64>>(),
+        any::<Option<u32>>(),
+        any::<Option<u64>>(),
     )
+        .prop_map(
+            |(condition, delay_ms, max_attempts, window_ms)| RestartPolicy {
+                condition,
+                delay_ms,
+                max_attempts,
+                window_ms,
+            },
+        )
 }
 
 fn template() -> impl Strategy<Value = TaskTemplate> {
-    let container = (text(), option::of(texts()), option::of(texts()), texts(), vec(mount(), 0..3), labels())
-        .prop_map(|(image, entrypoint, command, env, mounts, labels)| ContainerSpec {
-            image,
-            entrypoint,
-            command,
-            env,
-            mounts,
-            labels,
-        });
-    let attachment = (any::<u128>(), texts())
-        .prop_map(|(id, aliases)| NetworkAttachment { network: NetworkId(id), aliases });
-    (container, restart(), vec(constraint(), 0..3), vec(attachment, 0..3), any::<u64>()).prop_map(
-        |(container, restart, constraints, networks, force)| TaskTemplate {
-            container,
-            restart,
-            placement: Placement { constraints },
-            networks,
-            force,
-        },
+    let container = (
+        text(),
+        option::of(texts()),
+        option::of(texts()),
+        texts(),
+        vec(mount(), 0..3),
+        labels(),
     )
+        .prop_map(
+            |(image, entrypoint, command, env, mounts, labels)| ContainerSpec {
+                image,
+                entrypoint,
+                command,
+                env,
+                mounts,
+                labels,
+            },
+        );
+    let attachment = (any::<u128>(), texts()).prop_map(|(id, aliases)| NetworkAttachment {
+        network: NetworkId(id),
+        aliases,
+    });
+    (
+        container,
+        restart(),
+        vec(constraint(), 0..3),
+        vec(attachment, 0..3),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(container, restart, constraints, networks, force)| TaskTemplate {
+                container,
+                restart,
+                placement: Placement { constraints },
+                networks,
+                force,
+            },
+        )
 }
 
 fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let mode = select(vec![EndpointMode::Vip, EndpointMode::DnsRr]);
-    (text(), option::of(text()), labels(), any::<u32>(), mode, vec(port(), 0..3), template()).prop_map(
-        |(name, stack, labels, replicas, endpoint_mode, ports, template)| ServiceSpec {
-            name,
-            stack,
-            labels,
-            mode: ServiceMode::Replicated { replicas },
-            endpoint_mode,
-            ports,
-            template,
-        },
+    (
+        text(),
+        option::of(text()),
+        labels(),
+        any::<u32>(),
+        mode,
+        vec(port(), 0..3),
+        template(),
     )
+        .prop_map(
+            |(name, stack, labels, replicas, endpoint_mode, ports, template)| ServiceSpec {
+                name,
+                stack,
+                labels,
+                mode: ServiceMode::Replicated { replicas },
+                endpoint_mode,
+                ports,
+                template,
+            },
+        )
 }
 
 pub(crate) fn service() -> impl Strategy<Value = Service> {
@@ -233,12 +327,27 @@ fn state() -> impl Strategy<Value = TaskState> {
 }
 
 fn task_status() -> impl Strategy<Value = TaskStatus> {
-    (state(), time(), text(), any::<Option<u32>>(), any::<Option<i32>>())
-        .prop_map(|(state, at, message, pid, exit_code)| TaskStatus { state, at, message, pid, exit_code })
+    (
+        state(),
+        time(),
+        text(),
+        any::<Option<u32>>(),
+        any::<Option<i32>>(),
+    )
+        .prop_map(|(state, at, message, pid, exit_code)| TaskStatus {
+            state,
+            at,
+            message,
+            pid,
+            exit_code,
+        })
 }
 
 fn address() -> impl Strategy<Value = TaskAddress> {
-    (any::<u128>(), addr()).prop_map(|(id, addr)| TaskAddress { network: NetworkId(id), addr })
+    (any::<u128>(), addr()).prop_map(|(id, addr)| TaskAddress {
+        network: NetworkId(id),
+        addr,
+    })
 }
 
 pub(crate) fn task() -> impl Strategy<Value = Task> {
@@ -264,7 +373,11 @@ pub(crate) fn task() -> impl Strategy<Value = Task> {
 }
 
 pub(crate) fn stack() -> impl Strategy<Value = Stack> {
-    (text(), meta(), texts()).prop_map(|(name, meta, volumes)| Stack { name, meta, volumes })
+    (text(), meta(), texts()).prop_map(|(name, meta, volumes)| Stack {
+        name,
+        meta,
+        volumes,
+    })
 }
 
 pub(crate) fn stack_spec() -> impl Strategy<Value = StackSpec> {
@@ -277,13 +390,15 @@ pub(crate) fn stack_spec() -> impl Strategy<Value = StackSpec> {
         btree_map(text(), labels(), 0..3),
         btree_map(text(), service, 0..3),
     )
-        .prop_map(|(name, networks, external_networks, volumes, services)| StackSpec {
-            name,
-            networks,
-            external_networks,
-            volumes,
-            services,
-        })
+        .prop_map(
+            |(name, networks, external_networks, volumes, services)| StackSpec {
+                name,
+                networks,
+                external_networks,
+                volumes,
+                services,
+            },
+        )
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -291,33 +406,62 @@ fn op() -> impl Strategy<Value = Op> {
     let revision = any::<u64>;
     prop_oneof![
         cluster().prop_map(|c| Op::CreateCluster(Box::new(c))),
-        (cluster(), revision())
-            .prop_map(|(c, at_revision)| Op::UpdateCluster { cluster: Box::new(c), at_revision }),
+        (cluster(), revision()).prop_map(|(c, at_revision)| Op::UpdateCluster {
+            cluster: Box::new(c),
+            at_revision
+        }),
         node().prop_map(|n| Op::CreateNode(Box::new(n))),
         (id(), node_spec(), revision()).prop_map(|(id, spec, at_revision)| Op::UpdateNode {
             id: NodeId(id),
             spec,
             at_revision
         }),
-        (id(), node_status(), option::of(description()), option::of((addr(), any::<u16>()))).prop_map(
-            |(id, status, description, addr)| Op::SetNodeStatus { id: NodeId(id), status, description, addr }
-        ),
+        (
+            id(),
+            node_status(),
+            option::of(description()),
+            option::of((addr(), any::<u16>()))
+        )
+            .prop_map(|(id, status, description, addr)| Op::SetNodeStatus {
+                id: NodeId(id),
+                status,
+                description,
+                addr
+            }),
         id().prop_map(|i| Op::RemoveNode(NodeId(i))),
         network().prop_map(|n| Op::CreateNetwork(Box::new(n))),
         id().prop_map(|i| Op::RemoveNetwork(NetworkId(i))),
         service().prop_map(|s| Op::CreateService(Box::new(s))),
         (id(), service_spec(), vips(), revision()).prop_map(|(id, spec, vips, at_revision)| {
-            Op::UpdateService { id: ServiceId(id), spec: Box::new(spec), vips, at_revision }
+            Op::UpdateService {
+                id: ServiceId(id),
+                spec: Box::new(spec),
+                vips,
+                at_revision,
+            }
         }),
         id().prop_map(|i| Op::RemoveService(ServiceId(i))),
         stack().prop_map(Op::PutStack),
         text().prop_map(Op::RemoveStack),
         task().prop_map(|t| Op::CreateTask(Box::new(t))),
-        (id(), id(), vec(address(), 0..3), vec(port(), 0..3)).prop_map(|(id, node, addresses, ports)| {
-            Op::AssignTask { id: TaskId(id), node: NodeId(node), addresses, ports }
+        (id(), id(), vec(address(), 0..3), vec(port(), 0..3)).prop_map(
+            |(id, node, addresses, ports)| {
+                Op::AssignTask {
+                    id: TaskId(id),
+                    node: NodeId(node),
+                    addresses,
+                    ports,
+                }
+            }
+        ),
+        (id(), state()).prop_map(|(id, desired)| Op::SetTaskDesired {
+            id: TaskId(id),
+            desired
         }),
-        (id(), state()).prop_map(|(id, desired)| Op::SetTaskDesired { id: TaskId(id), desired }),
-        (id(), task_status()).prop_map(|(id, status)| Op::SetTaskStatus { id: TaskId(id), status }),
+        (id(), task_status()).prop_map(|(id, status)| Op::SetTaskStatus {
+            id: TaskId(id),
+            status
+        }),
         id().prop_map(|i| Op::RemoveTask(TaskId(i))),
     ]
 }
@@ -326,13 +470,21 @@ pub(crate) fn transaction() -> impl Strategy<Value = Transaction> {
     (time(), vec(op(), 0..5)).prop_map(|(at, ops)| Transaction { at, ops })
 }
 
-fn shared<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<Arc<T>>> {
+fn shared<T: std::fmt::Debug>(
+    strategy: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Vec<Arc<T>>> {
     vec(strategy.prop_map(Arc::new), 0..3)
 }
 
 pub(crate) fn tables() -> impl Strategy<Value = Tables> {
-    let templates =
-        vec((any::<u128>().prop_map(ServiceId), any::<u64>(), template().prop_map(Arc::new)), 0..3);
+    let templates = vec(
+        (
+            any::<u128>().prop_map(ServiceId),
+            any::<u64>(),
+            template().prop_map(Arc::new),
+        ),
+        0..3,
+    );
     (
         any::<u64>(),
         option::of(cluster().prop_map(Arc::new)),
@@ -343,14 +495,16 @@ pub(crate) fn tables() -> impl Strategy<Value = Tables> {
         shared(task()),
         templates,
     )
-        .prop_map(|(revision, cluster, nodes, networks, services, stacks, tasks, templates)| Tables {
-            revision,
-            cluster,
-            nodes,
-            networks,
-            services,
-            stacks,
-            tasks,
-            templates,
-        })
+        .prop_map(
+            |(revision, cluster, nodes, networks, services, stacks, tasks, templates)| Tables {
+                revision,
+                cluster,
+                nodes,
+                networks,
+                services,
+                stacks,
+                tasks,
+                templates,
+            },
+        )
 }

@@ -11,8 +11,14 @@ pub fn id_bytes(id: u128) -> Bytes {
 }
 
 /// The id in `message.field`.
-pub(super) fn read(message: &'static str, field: &'static str, bytes: &[u8]) -> Result<u128, ConvertError> {
-    let array = bytes.try_into().map_err(|_| ConvertError::new(message, field, Problem::Id(bytes.len())))?;
+pub(super) fn read(
+    message: &'static str,
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<u128, ConvertError> {
+    let array = bytes
+        .try_into()
+        .map_err(|_| ConvertError::new(message, field, Problem::Id(bytes.len())))?;
     Ok(u128::from_be_bytes(array))
 }
 

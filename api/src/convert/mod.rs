@@ -42,7 +42,11 @@ pub fn enumeration<P: TryFrom<i32>>(value: i32) -> Result<P, ConvertError> {
 }
 
 /// The model's enum in `message.field`, from its number on the wire.
-fn enum_field<P, M>(message: &'static str, field: &'static str, value: i32) -> Result<M, ConvertError>
+fn enum_field<P, M>(
+    message: &'static str,
+    field: &'static str,
+    value: i32,
+) -> Result<M, ConvertError>
 where
     P: TryFrom<i32>,
     M: TryFrom<P>,
@@ -52,13 +56,22 @@ where
     M::try_from(wire).map_err(|_| unknown())
 }
 
-fn need<T>(message: &'static str, field: &'static str, value: Option<T>) -> Result<T, ConvertError> {
+fn need<T>(
+    message: &'static str,
+    field: &'static str,
+    value: Option<T>,
+) -> Result<T, ConvertError> {
     value.ok_or_else(|| ConvertError::new(message, field, Problem::Absent))
 }
 
 fn subnet(message: &'static str, field: &'static str, text: &str) -> Result<Ipv4Net, ConvertError> {
-    text.parse()
-        .map_err(|_| ConvertError::new(message, field, Problem::Subnet(text.chars().take(40).collect())))
+    text.parse().map_err(|_| {
+        ConvertError::new(
+            message,
+            field,
+            Problem::Subnet(text.chars().take(40).collect()),
+        )
+    })
 }
 
 /// A port where 0 means something.
@@ -84,7 +97,11 @@ fn each<'a, M: 'a, P: From<&'a M>>(values: &'a [M]) -> Vec<P> {
 
 impl From<&Meta> for proto::Meta {
     fn from(meta: &Meta) -> Self {
-        Self { created_at: meta.created_at.0, updated_at: meta.updated_at.0, revision: meta.revision }
+        Self {
+            created_at: meta.created_at.0,
+            updated_at: meta.updated_at.0,
+            revision: meta.revision,
+        }
     }
 }
 

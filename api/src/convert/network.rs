@@ -51,7 +51,10 @@ impl TryFrom<proto::NetworkSpec> for NetworkSpec {
             name: spec.name,
             stack: spec.stack,
             labels: spec.labels,
-            subnet: spec.subnet.map(|s| subnet("NetworkSpec", "subnet", &s)).transpose()?,
+            subnet: spec
+                .subnet
+                .map(|s| subnet("NetworkSpec", "subnet", &s))
+                .transpose()?,
             internal: spec.internal,
             attachable: spec.attachable,
         })

@@ -64,9 +64,24 @@ impl TryFrom<proto::NodeSpec> for NodeSpec {
 
 impl From<&NodeDescription> for proto::NodeDescription {
     fn from(description: &NodeDescription) -> Self {
-        let NodeDescription { hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels } =
-            description.clone();
-        Self { hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels }
+        let NodeDescription {
+            hostname,
+            os,
+            arch,
+            nano_cpus,
+            memory_bytes,
+            version,
+            engine_labels,
+        } = description.clone();
+        Self {
+            hostname,
+            os,
+            arch,
+            nano_cpus,
+            memory_bytes,
+            version,
+            engine_labels,
+        }
     }
 }
 
@@ -75,9 +90,24 @@ impl TryFrom<proto::NodeDescription> for NodeDescription {
 
     /// Never fails today: every value of every field is one that a node may say of itself.
     fn try_from(description: proto::NodeDescription) -> Result<Self, ConvertError> {
-        let proto::NodeDescription { hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels } =
-            description;
-        Ok(Self { hostname, os, arch, nano_cpus, memory_bytes, version, engine_labels })
+        let proto::NodeDescription {
+            hostname,
+            os,
+            arch,
+            nano_cpus,
+            memory_bytes,
+            version,
+            engine_labels,
+        } = description;
+        Ok(Self {
+            hostname,
+            os,
+            arch,
+            nano_cpus,
+            memory_bytes,
+            version,
+            engine_labels,
+        })
     }
 }
 
@@ -117,7 +147,9 @@ impl TryFrom<proto::Role> for Role {
 
     fn try_from(role: proto::Role) -> Result<Self, ConvertError> {
         match role {
-            proto::Role::Unspecified => Err(ConvertError::new("Role", "", Problem::Enum(role.into()))),
+            proto::Role::Unspecified => {
+                Err(ConvertError::new("Role", "", Problem::Enum(role.into())))
+            }
             proto::Role::Worker => Ok(Self::Worker),
             proto::Role::Manager => Ok(Self::Manager),
         }
@@ -139,9 +171,11 @@ impl TryFrom<proto::Availability> for Availability {
 
     fn try_from(availability: proto::Availability) -> Result<Self, ConvertError> {
         match availability {
-            proto::Availability::Unspecified => {
-                Err(ConvertError::new("Availability", "", Problem::Enum(availability.into())))
-            }
+            proto::Availability::Unspecified => Err(ConvertError::new(
+                "Availability",
+                "",
+                Problem::Enum(availability.into()),
+            )),
             proto::Availability::Active => Ok(Self::Active),
             proto::Availability::Pause => Ok(Self::Pause),
             proto::Availability::Drain => Ok(Self::Drain),
@@ -164,9 +198,11 @@ impl TryFrom<proto::NodeState> for NodeState {
 
     fn try_from(state: proto::NodeState) -> Result<Self, ConvertError> {
         match state {
-            proto::NodeState::Unspecified => {
-                Err(ConvertError::new("NodeState", "", Problem::Enum(state.into())))
-            }
+            proto::NodeState::Unspecified => Err(ConvertError::new(
+                "NodeState",
+                "",
+                Problem::Enum(state.into()),
+            )),
             proto::NodeState::Unknown => Ok(Self::Unknown),
             proto::NodeState::Ready => Ok(Self::Ready),
             proto::NodeState::Down => Ok(Self::Down),

@@ -10,30 +10,45 @@ impl From<&Op> for proto::Op {
     fn from(op: &Op) -> Self {
         let wire = match op {
             Op::CreateCluster(cluster) => Wire::CreateCluster((&**cluster).into()),
-            Op::UpdateCluster { cluster, at_revision } => Wire::UpdateCluster(proto::UpdateCluster {
+            Op::UpdateCluster {
+                cluster,
+                at_revision,
+            } => Wire::UpdateCluster(proto::UpdateCluster {
                 cluster: Some((&**cluster).into()),
                 at_revision: *at_revision,
             }),
             Op::CreateNode(node) => Wire::CreateNode((&**node).into()),
-            Op::UpdateNode { id, spec, at_revision } => Wire::UpdateNode(proto::UpdateNode {
+            Op::UpdateNode {
+                id,
+                spec,
+                at_revision,
+            } => Wire::UpdateNode(proto::UpdateNode {
                 id: id_bytes(id.0),
                 spec: Some(spec.into()),
                 at_revision: *at_revision,
             }),
-            Op::SetNodeStatus { id, status, description, addr } => {
-                Wire::SetNodeStatus(proto::SetNodeStatus {
-                    id: id_bytes(id.0),
-                    status: Some(status.into()),
-                    description: description.as_ref().map(Into::into),
-                    addr: addr.map(|(addr, _)| addr.into()),
-                    port: addr.map(|(_, port)| port.into()),
-                })
-            }
+            Op::SetNodeStatus {
+                id,
+                status,
+                description,
+                addr,
+            } => Wire::SetNodeStatus(proto::SetNodeStatus {
+                id: id_bytes(id.0),
+                status: Some(status.into()),
+                description: description.as_ref().map(Into::into),
+                addr: addr.map(|(addr, _)| addr.into()),
+                port: addr.map(|(_, port)| port.into()),
+            }),
             Op::RemoveNode(id) => Wire::RemoveNode(id_bytes(id.0)),
             Op::CreateNetwork(network) => Wire::CreateNetwork((&**network).into()),
             Op::RemoveNetwork(id) => Wire::RemoveNetwork(id_bytes(id.0)),
             Op::CreateService(service) => Wire::CreateService((&**service).into()),
-            Op::UpdateService { id, spec, vips, at_revision } => Wire::UpdateService(proto::UpdateService {
+            Op::UpdateService {
+                id,
+                spec,
+                vips,
+                at_revision,
+            } => Wire::UpdateService(proto::UpdateService {
                 id: id_bytes(id.0),
                 spec: Some((&**spec).into()),
                 vips: write_vips(vips),
@@ -43,7 +58,12 @@ impl From<&Op> for proto::Op {
             Op::PutStack(stack) => Wire::PutStack(stack.into()),
             Op::RemoveStack(name) => Wire::RemoveStack(name.clone()),
             Op::CreateTask(task) => Wire::CreateTask((&**task).into()),
-            Op::AssignTask { id, node, addresses, ports } => Wire::AssignTask(proto::AssignTask {
+            Op::AssignTask {
+                id,
+                node,
+                addresses,
+                ports,
+            } => Wire::AssignTask(proto::AssignTask {
                 id: id_bytes(id.0),
                 node: id_bytes(node.0),
                 addresses: each(addresses),
@@ -53,9 +73,10 @@ impl From<&Op> for proto::Op {
                 id: id_bytes(id.0),
                 desired: proto::TaskState::from(*desired).into(),
             }),
-            Op::SetTaskStatus { id, status } => {
-                Wire::SetTaskStatus(proto::SetTaskStatus { id: id_bytes(id.0), status: Some(status.into()) })
-            }
+            Op::SetTaskStatus { id, status } => Wire::SetTaskStatus(proto::SetTaskStatus {
+                id: id_bytes(id.0),
+                status: Some(status.into()),
+            }),
             Op::RemoveTask(id) => Wire::RemoveTask(id_bytes(id.0)),
         };
         Self { op: Some(wire) }
@@ -105,7 +126,11 @@ impl TryFrom<proto::Op> for Op {
             },
             Wire::SetTaskDesired(set) => Self::SetTaskDesired {
                 id: TaskId(ids::read("SetTaskDesired", "id", &set.id)?),
-                desired: enum_field::<proto::TaskState, _>("SetTaskDesired", "desired", set.desired)?,
+                desired: enum_field::<proto::TaskState, _>(
+                    "SetTaskDesired",
+                    "desired",
+                    set.desired,
+                )?,
             },
             Wire::SetTaskStatus(set) => Self::SetTaskStatus {
                 id: TaskId(ids::read("SetTaskStatus", "id", &set.id)?),
@@ -121,10 +146,18 @@ fn set_node_status(set: proto::SetNodeStatus) -> Result<Op, ConvertError> {
         (Some(addr), Some(port)) => Some((addr.into(), any_port("SetNodeStatus", "port", port)?)),
         (None, None) => None,
         (Some(_), None) => {
-            return Err(ConvertError::new("SetNodeStatus", "addr", Problem::Without("port")));
+            return Err(ConvertError::new(
+                "SetNodeStatus",
+                "addr",
+                Problem::Without("port"),
+            ));
         }
         (None, Some(_)) => {
-            return Err(ConvertError::new("SetNodeStatus", "port", Problem::Without("addr")));
+            return Err(ConvertError::new(
+                "SetNodeStatus",
+                "port",
+                Problem::Without("addr"),
+            ));
         }
     };
     Ok(Op::SetNodeStatus {

@@ -50,7 +50,11 @@ pub(super) fn read_vips(
     for vip in vips {
         let network = NetworkId(ids::read(message, "vips.network", &vip.network)?);
         if out.insert(network, vip.addr.into()).is_some() {
-            return Err(ConvertError::new(message, "vips", Problem::Twice(format!("network {network}"))));
+            return Err(ConvertError::new(
+                message,
+                "vips",
+                Problem::Twice(format!("network {network}")),
+            ));
         }
     }
     Ok(out)
@@ -66,7 +70,9 @@ impl From<&ServiceSpec> for proto::ServiceSpec {
             endpoint_mode: proto::EndpointMode::from(spec.endpoint_mode).into(),
             ports: each(&spec.ports),
             template: Some((&spec.template).into()),
-            mode: Some(proto::service_spec::Mode::Replicated(proto::Replicated { replicas })),
+            mode: Some(proto::service_spec::Mode::Replicated(proto::Replicated {
+                replicas,
+            })),
         }
     }
 }
@@ -80,7 +86,9 @@ impl TryFrom<proto::ServiceSpec> for ServiceSpec {
             name: spec.name,
             stack: spec.stack,
             labels: spec.labels,
-            mode: ServiceMode::Replicated { replicas: mode.replicas },
+            mode: ServiceMode::Replicated {
+                replicas: mode.replicas,
+            },
             endpoint_mode: enum_field::<proto::EndpointMode, _>(
                 "ServiceSpec",
                 "endpoint_mode",
@@ -128,9 +136,11 @@ impl TryFrom<proto::Protocol> for Protocol {
 
     fn try_from(protocol: proto::Protocol) -> Result<Self, ConvertError> {
         match protocol {
-            proto::Protocol::Unspecified => {
-                Err(ConvertError::new("Protocol", "", Problem::Enum(protocol.into())))
-            }
+            proto::Protocol::Unspecified => Err(ConvertError::new(
+                "Protocol",
+                "",
+                Problem::Enum(protocol.into()),
+            )),
             proto::Protocol::Tcp => Ok(Self::Tcp),
             proto::Protocol::Udp => Ok(Self::Udp),
         }
@@ -151,9 +161,11 @@ impl TryFrom<proto::EndpointMode> for EndpointMode {
 
     fn try_from(mode: proto::EndpointMode) -> Result<Self, ConvertError> {
         match mode {
-            proto::EndpointMode::Unspecified => {
-                Err(ConvertError::new("EndpointMode", "", Problem::Enum(mode.into())))
-            }
+            proto::EndpointMode::Unspecified => Err(ConvertError::new(
+                "EndpointMode",
+                "",
+                Problem::Enum(mode.into()),
+            )),
             proto::EndpointMode::Vip => Ok(Self::Vip),
             proto::EndpointMode::Dnsrr => Ok(Self::DnsRr),
         }

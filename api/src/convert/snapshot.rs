@@ -29,17 +29,25 @@ fn write<'a, M: 'a, P: From<&'a M>>(values: &'a [Arc<M>]) -> Vec<P> {
     values.iter().map(|value| P::from(value)).collect()
 }
 
-fn read<P, M: TryFrom<P, Error = ConvertError>>(values: Vec<P>) -> Result<Vec<Arc<M>>, ConvertError> {
-    values.into_iter().map(|value| M::try_from(value).map(Arc::new)).collect()
+fn read<P, M: TryFrom<P, Error = ConvertError>>(
+    values: Vec<P>,
+) -> Result<Vec<Arc<M>>, ConvertError> {
+    values
+        .into_iter()
+        .map(|value| M::try_from(value).map(Arc::new))
+        .collect()
 }
 
 impl From<&Tables> for proto::StateSnapshot {
     fn from(tables: &Tables) -> Self {
-        let templates = tables.templates.iter().map(|(service, revision, template)| proto::TemplateVersion {
-            service: id_bytes(service.0),
-            revision: *revision,
-            template: Some((&**template).into()),
-        });
+        let templates = tables
+            .templates
+            .iter()
+            .map(|(service, revision, template)| proto::TemplateVersion {
+                service: id_bytes(service.0),
+                revision: *revision,
+                template: Some((&**template).into()),
+            });
         Self {
             revision: tables.revision,
             cluster: tables.cluster.as_deref().map(Into::into),
@@ -64,13 +72,20 @@ impl TryFrom<proto::StateSnapshot> for Tables {
         };
         Ok(Self {
             revision: snapshot.revision,
-            cluster: snapshot.cluster.map(|c| c.try_into().map(Arc::new)).transpose()?,
+            cluster: snapshot
+                .cluster
+                .map(|c| c.try_into().map(Arc::new))
+                .transpose()?,
             nodes: read(snapshot.nodes)?,
             networks: read(snapshot.networks)?,
             services: read(snapshot.services)?,
             stacks: read(snapshot.stacks)?,
             tasks: read(snapshot.tasks)?,
-            templates: snapshot.templates.into_iter().map(template).collect::<Result<_, ConvertError>>()?,
+            templates: snapshot
+                .templates
+                .into_iter()
+                .map(template)
+                .collect::<Result<_, ConvertError>>()?,
         })
     }
 }

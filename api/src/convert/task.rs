@@ -36,7 +36,10 @@ impl TryFrom<proto::Task> for Task {
             service_name: task.service_name.into(),
             slot: task.slot,
             template_revision: task.template_revision,
-            node: task.node.map(|n| ids::read("Task", "node", &n).map(NodeId)).transpose()?,
+            node: task
+                .node
+                .map(|n| ids::read("Task", "node", &n).map(NodeId))
+                .transpose()?,
             desired: enum_field::<proto::TaskState, _>("Task", "desired", task.desired)?,
             not_before: Timestamp(task.not_before),
             addresses: all(task.addresses)?,
@@ -48,7 +51,10 @@ impl TryFrom<proto::Task> for Task {
 
 impl From<&TaskAddress> for proto::TaskAddress {
     fn from(address: &TaskAddress) -> Self {
-        Self { network: id_bytes(address.network.0), addr: address.addr.into() }
+        Self {
+            network: id_bytes(address.network.0),
+            addr: address.addr.into(),
+        }
     }
 }
 
@@ -116,7 +122,11 @@ impl TryFrom<proto::TaskState> for TaskState {
     fn try_from(state: proto::TaskState) -> Result<Self, ConvertError> {
         Ok(match state {
             proto::TaskState::Unspecified => {
-                return Err(ConvertError::new("TaskState", "", Problem::Enum(state.into())));
+                return Err(ConvertError::new(
+                    "TaskState",
+                    "",
+                    Problem::Enum(state.into()),
+                ));
             }
             proto::TaskState::New => Self::New,
             proto::TaskState::Pending => Self::Pending,

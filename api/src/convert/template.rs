@@ -2,8 +2,8 @@
 
 use super::{ConvertError, Problem, all, each, enum_field, id_bytes, ids, need};
 use crate::model::{
-    Constraint, ContainerSpec, Mount, MountSource, NetworkAttachment, NetworkId, Placement, RestartCondition,
-    RestartPolicy, TaskTemplate,
+    Constraint, ContainerSpec, Mount, MountSource, NetworkAttachment, NetworkId, Placement,
+    RestartCondition, RestartPolicy, TaskTemplate,
 };
 use crate::proto;
 
@@ -26,7 +26,9 @@ impl TryFrom<proto::TaskTemplate> for TaskTemplate {
         Ok(Self {
             container: need("TaskTemplate", "container", template.container)?.try_into()?,
             restart: need("TaskTemplate", "restart", template.restart)?.try_into()?,
-            placement: Placement { constraints: all(template.constraints)? },
+            placement: Placement {
+                constraints: all(template.constraints)?,
+            },
             networks: all(template.networks)?,
             force: template.force,
         })
@@ -35,7 +37,9 @@ impl TryFrom<proto::TaskTemplate> for TaskTemplate {
 
 impl From<&ContainerSpec> for proto::ContainerSpec {
     fn from(container: &ContainerSpec) -> Self {
-        let list = |values: &Vec<String>| proto::StringList { values: values.clone() };
+        let list = |values: &Vec<String>| proto::StringList {
+            values: values.clone(),
+        };
         Self {
             image: container.image.clone(),
             entrypoint: container.entrypoint.as_ref().map(list),
@@ -69,7 +73,11 @@ impl From<&Mount> for proto::Mount {
             MountSource::Anonymous => proto::mount::Source::Anonymous(proto::Anonymous {}),
             MountSource::Bind(path) => proto::mount::Source::Bind(path.clone()),
         };
-        Self { target: mount.target.clone(), read_only: mount.read_only, source: Some(source) }
+        Self {
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+            source: Some(source),
+        }
     }
 }
 
@@ -82,7 +90,11 @@ impl TryFrom<proto::Mount> for Mount {
             proto::mount::Source::Anonymous(proto::Anonymous {}) => MountSource::Anonymous,
             proto::mount::Source::Bind(path) => MountSource::Bind(path),
         };
-        Ok(Self { source, target: mount.target, read_only: mount.read_only })
+        Ok(Self {
+            source,
+            target: mount.target,
+            read_only: mount.read_only,
+        })
     }
 }
 
@@ -101,8 +113,11 @@ impl TryFrom<proto::RestartPolicy> for RestartPolicy {
     type Error = ConvertError;
 
     fn try_from(policy: proto::RestartPolicy) -> Result<Self, ConvertError> {
-        let condition =
-            enum_field::<proto::RestartCondition, _>("RestartPolicy", "condition", policy.condition)?;
+        let condition = enum_field::<proto::RestartCondition, _>(
+            "RestartPolicy",
+            "condition",
+            policy.condition,
+        )?;
         Ok(Self {
             condition,
             delay_ms: policy.delay_ms,
@@ -127,9 +142,11 @@ impl TryFrom<proto::RestartCondition> for RestartCondition {
 
     fn try_from(condition: proto::RestartCondition) -> Result<Self, ConvertError> {
         match condition {
-            proto::RestartCondition::Unspecified => {
-                Err(ConvertError::new("RestartCondition", "", Problem::Enum(condition.into())))
-            }
+            proto::RestartCondition::Unspecified => Err(ConvertError::new(
+                "RestartCondition",
+                "",
+                Problem::Enum(condition.into()),
+            )),
             proto::RestartCondition::None => Ok(Self::None),
             proto::RestartCondition::OnFailure => Ok(Self::OnFailure),
             proto::RestartCondition::Any => Ok(Self::Any),
@@ -139,7 +156,11 @@ impl TryFrom<proto::RestartCondition> for RestartCondition {
 
 impl From<&Constraint> for proto::Constraint {
     fn from(constraint: &Constraint) -> Self {
-        Self { key: constraint.key.to_string(), equal: constraint.equal, value: constraint.value.clone() }
+        Self {
+            key: constraint.key.to_string(),
+            equal: constraint.equal,
+            value: constraint.value.clone(),
+        }
     }
 }
 
@@ -151,19 +172,27 @@ impl TryFrom<proto::Constraint> for Constraint {
         let operator = if wire.equal { "==" } else { "!=" };
         let refuse = |why| ConvertError::new("Constraint", "key", Problem::Text(why));
         let text = format!("{}{operator}{}", wire.key, wire.value);
-        let read: Self = text.parse().map_err(|e: crate::model::ConstraintError| refuse(e.to_string()))?;
+        let read: Self = text
+            .parse()
+            .map_err(|e: crate::model::ConstraintError| refuse(e.to_string()))?;
         // The text is split at its first operator; the parts have to be the ones that were sent.
-        if read.key.to_string() == wire.key && read.equal == wire.equal && read.value == wire.value {
+        if read.key.to_string() == wire.key && read.equal == wire.equal && read.value == wire.value
+        {
             Ok(read)
         } else {
-            Err(refuse(format!("constraint {text:?} can be read in two ways")))
+            Err(refuse(format!(
+                "constraint {text:?} can be read in two ways"
+            )))
         }
     }
 }
 
 impl From<&NetworkAttachment> for proto::NetworkAttachment {
     fn from(attachment: &NetworkAttachment) -> Self {
-        Self { network: id_bytes(attachment.network.0), aliases: attachment.aliases.clone() }
+        Self {
+            network: id_bytes(attachment.network.0),
+            aliases: attachment.aliases.clone(),
+        }
     }
 }
 
@@ -172,7 +201,11 @@ impl TryFrom<proto::NetworkAttachment> for NetworkAttachment {
 
     fn try_from(attachment: proto::NetworkAttachment) -> Result<Self, ConvertError> {
         Ok(Self {
-            network: NetworkId(ids::read("NetworkAttachment", "network", &attachment.network)?),
+            network: NetworkId(ids::read(
+                "NetworkAttachment",
+                "network",
+                &attachment.network,
+            )?),
             aliases: attachment.aliases,
         })
     }

@@ -116,32 +116,62 @@ fn id() -> bytes::Bytes {
 }
 
 fn op(op: proto::op::Op) -> String {
-    let transaction = proto::Transaction { at: 1, ops: vec![proto::Op { op: Some(op) }] };
-    decode_transaction(&transaction.encode_to_vec()).expect_err("has to be refused").to_string()
+    let transaction = proto::Transaction {
+        at: 1,
+        ops: vec![proto::Op { op: Some(op) }],
+    };
+    decode_transaction(&transaction.encode_to_vec())
+        .expect_err("has to be refused")
+        .to_string()
 }
 
 #[test]
 fn each_refusal_names_message_and_field() {
     use proto::op::Op;
     let absent = "absent, or of a kind that this version doesn't know";
-    let unknown_op = proto::Transaction { at: 1, ops: vec![proto::Op { op: None }] };
+    let unknown_op = proto::Transaction {
+        at: 1,
+        ops: vec![proto::Op { op: None }],
+    };
     let error = decode_transaction(&unknown_op.encode_to_vec()).expect_err("has to be refused");
     assert_eq!(error.to_string(), format!("Op.op: {absent}"));
 
     let cases = [
-        (Op::RemoveNode(vec![1, 2, 3].into()), "Op.remove_node: an id has 16 bytes, this one has 3".into()),
-        (Op::CreateTask(proto::Task::default()), "Task.id: an id has 16 bytes, this one has 0".into()),
-        (Op::CreateNode(proto::Node { id: id(), ..Default::default() }), format!("Node.meta: {absent}")),
         (
-            Op::UpdateNode(proto::UpdateNode { id: id(), spec: None, at_revision: 1 }),
+            Op::RemoveNode(vec![1, 2, 3].into()),
+            "Op.remove_node: an id has 16 bytes, this one has 3".into(),
+        ),
+        (
+            Op::CreateTask(proto::Task::default()),
+            "Task.id: an id has 16 bytes, this one has 0".into(),
+        ),
+        (
+            Op::CreateNode(proto::Node {
+                id: id(),
+                ..Default::default()
+            }),
+            format!("Node.meta: {absent}"),
+        ),
+        (
+            Op::UpdateNode(proto::UpdateNode {
+                id: id(),
+                spec: None,
+                at_revision: 1,
+            }),
             format!("UpdateNode.spec: {absent}"),
         ),
         (
-            Op::SetTaskDesired(proto::SetTaskDesired { id: id(), desired: 99 }),
+            Op::SetTaskDesired(proto::SetTaskDesired {
+                id: id(),
+                desired: 99,
+            }),
             "SetTaskDesired.desired: unknown value 99; the sender's version may know more".into(),
         ),
         (
-            Op::SetTaskDesired(proto::SetTaskDesired { id: id(), desired: 0 }),
+            Op::SetTaskDesired(proto::SetTaskDesired {
+                id: id(),
+                desired: 0,
+            }),
             "SetTaskDesired.desired: unknown value 0; the sender's version may know more".into(),
         ),
         (
@@ -149,12 +179,20 @@ fn each_refusal_names_message_and_field() {
                 id: id(),
                 node: id(),
                 addresses: vec![],
-                ports: vec![proto::PublishedPort { protocol: 1, published: 70_000, target: 80 }],
+                ports: vec![proto::PublishedPort {
+                    protocol: 1,
+                    published: 70_000,
+                    target: 80,
+                }],
             }),
             "PublishedPort.published: 70000 is no port: 1 to 65535 are".into(),
         ),
         (
-            Op::SetNodeStatus(proto::SetNodeStatus { id: id(), addr: Some(1), ..Default::default() }),
+            Op::SetNodeStatus(proto::SetNodeStatus {
+                id: id(),
+                addr: Some(1),
+                ..Default::default()
+            }),
             "SetNodeStatus.addr: comes together with port or not at all".into(),
         ),
         (
@@ -173,7 +211,13 @@ fn each_refusal_names_message_and_field() {
                 meta: Some(proto::Meta::default()),
                 spec: Some((&ServiceSpec::default()).into()),
                 template_revision: 1,
-                vips: vec![proto::TaskAddress { network: id(), addr: 1 }; 2],
+                vips: vec![
+                    proto::TaskAddress {
+                        network: id(),
+                        addr: 1
+                    };
+                    2
+                ],
             }),
             "Service.vips: network 0000000000000000000000007 is there twice".into(),
         ),
@@ -185,8 +229,11 @@ fn each_refusal_names_message_and_field() {
 
 #[test]
 fn a_constraint_that_nobody_could_write_is_refused() {
-    let wire =
-        |key: &str, value: &str| proto::Constraint { key: key.into(), equal: true, value: value.into() };
+    let wire = |key: &str, value: &str| proto::Constraint {
+        key: key.into(),
+        equal: true,
+        value: value.into(),
+    };
     for (key, value) in [
         ("node.disk", "ssd"),
         ("node.labels.", "ssd"),
@@ -194,7 +241,9 @@ fn a_constraint_that_nobody_could_write_is_refused() {
         ("node.role", "boss"),
         ("node.id", " x"),
     ] {
-        let error = Constraint::try_from(wire(key, value)).expect_err("has to be refused").to_string();
+        let error = Constraint::try_from(wire(key, value))
+            .expect_err("has to be refused")
+            .to_string();
         assert!(error.starts_with("Constraint.key: constraint"), "{error}");
     }
     assert!(Constraint::try_from(wire("node.labels.disk", "ssd")).is_ok());
@@ -206,20 +255,32 @@ fn a_subnet_prefix_above_32_is_refused() {
     for prefix in [33, 256 + 20] {
         wire.subnet_prefix = prefix;
         let error = ClusterSpec::try_from(wire.clone()).expect_err("has to be refused");
-        assert_eq!(error.to_string(), format!("ClusterSpec.subnet_prefix: {prefix} is more than 32"));
+        assert_eq!(
+            error.to_string(),
+            format!("ClusterSpec.subnet_prefix: {prefix} is more than 32")
+        );
     }
 }
 
 #[test]
 fn an_enum_number_is_read_or_refused_by_name() {
-    assert_eq!(enumeration::<proto::TaskState>(8), Ok(proto::TaskState::Running));
+    assert_eq!(
+        enumeration::<proto::TaskState>(8),
+        Ok(proto::TaskState::Running)
+    );
     let error = enumeration::<proto::TaskState>(99).expect_err("has to be refused");
-    assert_eq!(error.to_string(), "TaskState: unknown value 99; the sender's version may know more");
+    assert_eq!(
+        error.to_string(),
+        "TaskState: unknown value 99; the sender's version may know more"
+    );
 }
 
 #[test]
 fn every_task_state_survives() {
     for state in TaskState::ALL {
-        assert_eq!(TaskState::try_from(proto::TaskState::from(state)), Ok(state));
+        assert_eq!(
+            TaskState::try_from(proto::TaskState::from(state)),
+            Ok(state)
+        );
     }
 }

@@ -9,7 +9,10 @@ use prost::Message;
 
 impl From<&Transaction> for proto::Transaction {
     fn from(transaction: &Transaction) -> Self {
-        Self { at: transaction.at.0, ops: each(&transaction.ops) }
+        Self {
+            at: transaction.at.0,
+            ops: each(&transaction.ops),
+        }
     }
 }
 
@@ -17,7 +20,10 @@ impl TryFrom<proto::Transaction> for Transaction {
     type Error = ConvertError;
 
     fn try_from(transaction: proto::Transaction) -> Result<Self, ConvertError> {
-        Ok(Self { at: Timestamp(transaction.at), ops: all(transaction.ops)? })
+        Ok(Self {
+            at: Timestamp(transaction.at),
+            ops: all(transaction.ops)?,
+        })
     }
 }
 

@@ -11,7 +11,10 @@ pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>) -> Option<Vec<Str
     }
     if field.is_list() {
         let items = field.items(report, "a list")?;
-        let words: Vec<_> = items.iter().filter_map(|item| item.scalar(report, "a text")).collect();
+        let words: Vec<_> = items
+            .iter()
+            .filter_map(|item| item.scalar(report, "a text"))
+            .collect();
         return Some(words);
     }
     let text = field.text(report, "a text or a list")?;
@@ -29,7 +32,12 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars();
-    let unclosed = |quote| Err(format!("{:?} has a {quote} that is not closed", shorten(text)));
+    let unclosed = |quote| {
+        Err(format!(
+            "{:?} has a {quote} that is not closed",
+            shorten(text)
+        ))
+    };
     while let Some(c) = chars.next() {
         match c {
             c if c.is_whitespace() => words.extend(word.take()),
@@ -81,8 +89,14 @@ mod tests {
         for (text, want) in [
             ("", &[][..]),
             ("  \n ", &[]),
-            ("redis-server --appendonly yes", &["redis-server", "--appendonly", "yes"]),
-            ("sh -c 'echo \"a b\" \\n'", &["sh", "-c", "echo \"a b\" \\n"]),
+            (
+                "redis-server --appendonly yes",
+                &["redis-server", "--appendonly", "yes"],
+            ),
+            (
+                "sh -c 'echo \"a b\" \\n'",
+                &["sh", "-c", "echo \"a b\" \\n"],
+            ),
             (r#"a "b c"d'e f' "" '' g"#, &["a", "b cde f", "", "", "g"]),
             (r#""\" \\ \$ \` \n""#, &["\" \\ $ ` \\n"]),
             (r"a\ b \'c", &["a b", "'c"]),
@@ -91,7 +105,11 @@ mod tests {
         ] {
             assert_eq!(
                 split(text).as_deref(),
-                Ok(want.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice()),
+                Ok(want
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .as_slice()),
                 "{text}"
             );
         }

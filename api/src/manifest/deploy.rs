@@ -24,7 +24,12 @@ pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>, spec: &mut Servic
 }
 
 fn mode(report: &mut Report<'_>, field: &Field<'_>) {
-    let words = [("replicated", true), ("global", false), ("replicated-job", false), ("global-job", false)];
+    let words = [
+        ("replicated", true),
+        ("global", false),
+        ("replicated-job", false),
+        ("global-job", false),
+    ];
     if field.word(report, &words) == Some(false) {
         report.refuse_with(field, "not supported yet", "replicated is the only mode");
     }
@@ -35,8 +40,14 @@ fn placement(report: &mut Report<'_>, field: &Field<'_>) -> Vec<Constraint> {
     for key in field.fields(report, "a mapping").unwrap_or_default() {
         match key.key {
             "constraints" => {
-                for item in key.items(report, "a list of constraints").unwrap_or_default() {
-                    match item.text(report, "a constraint such as node.role==worker").map(str::parse) {
+                for item in key
+                    .items(report, "a list of constraints")
+                    .unwrap_or_default()
+                {
+                    match item
+                        .text(report, "a constraint such as node.role==worker")
+                        .map(str::parse)
+                    {
                         Some(Ok(constraint)) => constraints.push(constraint),
                         Some(Err(error)) => {
                             let error: crate::model::ConstraintError = error;
@@ -66,7 +77,9 @@ fn restart_policy(report: &mut Report<'_>, field: &Field<'_>) -> RestartPolicy {
             }
             "delay" => policy.delay_ms = duration::read(report, &key),
             // Swarm's 0 is "no bound", for both.
-            "max_attempts" => policy.max_attempts = key.number(report, 0, u32::MAX).filter(|n| *n > 0),
+            "max_attempts" => {
+                policy.max_attempts = key.number(report, 0, u32::MAX).filter(|n| *n > 0)
+            }
             "window" => policy.window_ms = duration::read(report, &key).filter(|ms| *ms > 0),
             _ => keys::refuse(report, &key, &RESTART_POLICY),
         }

@@ -14,7 +14,10 @@ pub(super) fn read(
     let mut set: BTreeMap<String, String> = BTreeMap::new();
     for (item, key, value) in pairs(report, field) {
         if key.is_empty() || key.contains(['=', '\0']) || key.trim() != key {
-            report.refuse(&item, format!("{:?} can't be the name of a variable", shorten(&key)));
+            report.refuse(
+                &item,
+                format!("{:?} can't be the name of a variable", shorten(&key)),
+            );
             continue;
         }
         let value = match value {
@@ -32,17 +35,28 @@ pub(super) fn read(
             },
         };
         if set.contains_key(&key) {
-            report.refuse(&item, format!("the variable {} is set twice", shorten(&key)));
+            report.refuse(
+                &item,
+                format!("the variable {} is set twice", shorten(&key)),
+            );
         }
         set.insert(key, value);
     }
-    set.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+    set.into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
 }
 
-fn pairs<'n>(report: &mut Report<'_>, field: &Field<'n>) -> Vec<(Field<'n>, String, Option<String>)> {
+fn pairs<'n>(
+    report: &mut Report<'_>,
+    field: &Field<'n>,
+) -> Vec<(Field<'n>, String, Option<String>)> {
     let mut out = Vec::new();
     if field.is_list() {
-        for item in field.items(report, "a list of variables").unwrap_or_default() {
+        for item in field
+            .items(report, "a list of variables")
+            .unwrap_or_default()
+        {
             let Some(text) = item.text(report, "a variable such as KEY=value") else {
                 continue;
             };
@@ -54,7 +68,10 @@ fn pairs<'n>(report: &mut Report<'_>, field: &Field<'n>) -> Vec<(Field<'n>, Stri
         }
         return out;
     }
-    for entry in field.fields(report, "a mapping or a list of variables").unwrap_or_default() {
+    for entry in field
+        .fields(report, "a mapping or a list of variables")
+        .unwrap_or_default()
+    {
         let key = entry.key.to_owned();
         if entry.is_null() {
             out.push((entry, key, None));

@@ -17,15 +17,32 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn new(file: &'a Path) -> Self {
-        Self { file, errors: Vec::new(), more: 0, warnings: Vec::new() }
+        Self {
+            file,
+            errors: Vec::new(),
+            more: 0,
+            warnings: Vec::new(),
+        }
     }
 
-    pub fn error(&mut self, at: Option<Position>, path: &str, problem: String, cure: Option<String>) {
+    pub fn error(
+        &mut self,
+        at: Option<Position>,
+        path: &str,
+        problem: String,
+        cure: Option<String>,
+    ) {
         if self.errors.len() >= ERRORS_LIMIT {
             self.more += 1;
             return;
         }
-        self.errors.push(ManifestError { file: self.file.into(), at, path: path.into(), problem, cure });
+        self.errors.push(ManifestError {
+            file: self.file.into(),
+            at,
+            path: path.into(),
+            problem,
+            cure,
+        });
     }
 
     /// An error without a known cure.
@@ -34,14 +51,27 @@ impl<'a> Report<'a> {
     }
 
     /// An error and its cure.
-    pub fn refuse_with(&mut self, field: &Field<'_>, problem: impl Into<String>, cure: impl Into<String>) {
-        self.error(Some(field.at), &field.path, problem.into(), Some(cure.into()));
+    pub fn refuse_with(
+        &mut self,
+        field: &Field<'_>,
+        problem: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        self.error(
+            Some(field.at),
+            &field.path,
+            problem.into(),
+            Some(cure.into()),
+        );
     }
 
     /// A value of the wrong type.
     pub fn expected(&mut self, field: &Field<'_>, what: &str) {
         if field.node.value != Value::Broken {
-            self.refuse(field, format!("expected {what}, found {}", field.node.value.kind()));
+            self.refuse(
+                field,
+                format!("expected {what}, found {}", field.node.value.kind()),
+            );
         }
     }
 
@@ -51,7 +81,12 @@ impl<'a> Report<'a> {
 
     pub fn warn_at(&mut self, at: Position, path: &str, text: String) {
         if self.warnings.len() < ERRORS_LIMIT {
-            self.warnings.push(Warning { file: self.file.into(), at: Some(at), path: path.into(), text });
+            self.warnings.push(Warning {
+                file: self.file.into(),
+                at: Some(at),
+                path: path.into(),
+                text,
+            });
         }
     }
 
@@ -65,7 +100,13 @@ impl<'a> Report<'a> {
         if self.more > 0 {
             let problem = format!("{} more errors", self.more);
             let file = self.file.into();
-            self.errors.push(ManifestError { file, at: None, path: String::new(), problem, cure: None });
+            self.errors.push(ManifestError {
+                file,
+                at: None,
+                path: String::new(),
+                problem,
+                cure: None,
+            });
         }
         Err(self.errors)
     }
@@ -84,7 +125,12 @@ pub(super) struct Field<'n> {
 
 impl<'n> Field<'n> {
     pub fn root(node: &'n Node) -> Self {
-        Self { path: String::new(), key: "", at: node.at, node }
+        Self {
+            path: String::new(),
+            key: "",
+            at: node.at,
+            node,
+        }
     }
 
     /// The fields of a mapping.
@@ -195,7 +241,9 @@ impl<'n> Field<'n> {
             _ => None,
         };
         let (least, most): (i128, i128) = (least.into(), most.into());
-        let fits = value.filter(|v| (least..=most).contains(v)).and_then(|v| T::try_from(v).ok());
+        let fits = value
+            .filter(|v| (least..=most).contains(v))
+            .and_then(|v| T::try_from(v).ok());
         if fits.is_none() {
             report.expected(self, &format!("a whole number from {least} to {most}"));
         }
@@ -204,10 +252,21 @@ impl<'n> Field<'n> {
 
     /// One of several words.
     pub fn word<T: Copy>(&self, report: &mut Report<'_>, words: &[(&str, T)]) -> Option<T> {
-        let all = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        let what = if words.len() == 1 { all } else { format!("one of {all}") };
+        let all = words
+            .iter()
+            .map(|(word, _)| *word)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let what = if words.len() == 1 {
+            all
+        } else {
+            format!("one of {all}")
+        };
         let text = self.text(report, &what)?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         if found.is_none() {
             report.refuse(self, format!("expected {what}, found {:?}", shorten(text)));
         }

@@ -33,7 +33,9 @@ fn find(text: &str) -> Result<(), String> {
         return Err(format!("the name has more than {NAME_LIMIT} characters"));
     }
     let (registry, repository) = match name.split_once('/') {
-        Some((first, more)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), more),
+        Some((first, more)) if first.contains(['.', ':']) || first == "localhost" => {
+            (Some(first), more)
+        }
         _ => (None, name),
     };
     registry.map_or(Ok(()), check_registry)?;
@@ -47,10 +49,13 @@ fn check_registry(registry: &str) -> Result<(), String> {
         Some((host, port)) => (host, Some(port)),
         None => (registry, None),
     };
-    if port
-        .is_some_and(|p| p.parse::<u16>().map_or(true, |p| p == 0) || !p.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return Err(format!("{:?} has no port from 1 to 65535", shorten(registry)));
+    if port.is_some_and(|p| {
+        p.parse::<u16>().map_or(true, |p| p == 0) || !p.bytes().all(|b| b.is_ascii_digit())
+    }) {
+        return Err(format!(
+            "{:?} has no port from 1 to 65535",
+            shorten(registry)
+        ));
     }
     let label = |l: &str| {
         !l.is_empty()
@@ -72,10 +77,15 @@ fn check_component(component: &str) -> Result<(), String> {
         return Err("a part of its name is empty".into());
     }
     if component.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(format!("{shown:?} has capital letters; names are lower case"));
+        return Err(format!(
+            "{shown:?} has capital letters; names are lower case"
+        ));
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    if let Some(wrong) = component.chars().find(|c| !plain(*c) && !"._-".contains(*c)) {
+    if let Some(wrong) = component
+        .chars()
+        .find(|c| !plain(*c) && !"._-".contains(*c))
+    {
         return Err(format!("{shown:?} holds {wrong:?}"));
     }
     let separators = component.split(plain).filter(|s| !s.is_empty());
@@ -84,21 +94,30 @@ fn check_component(component: &str) -> Result<(), String> {
     if ends && separators.into_iter().all(good) {
         Ok(())
     } else {
-        Err(format!("{shown:?} has a \".\", \"_\" or \"-\" where none may be"))
+        Err(format!(
+            "{shown:?} has a \".\", \"_\" or \"-\" where none may be"
+        ))
     }
 }
 
 fn check_tag(tag: &str) -> Result<(), String> {
     let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let good = tag.starts_with(first) && tag.chars().all(|c| first(c) || c == '.' || c == '-');
-    if good && tag.len() <= TAG_LIMIT { Ok(()) } else { Err(format!("{:?} is no tag", shorten(tag))) }
+    if good && tag.len() <= TAG_LIMIT {
+        Ok(())
+    } else {
+        Err(format!("{:?} is no tag", shorten(tag)))
+    }
 }
 
 fn check_digest(digest: &str) -> Result<(), String> {
     let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     match digest.strip_prefix("sha256:") {
         Some(rest) if rest.len() == 64 && rest.chars().all(hex) => Ok(()),
-        _ => Err(format!("{:?} is no digest: sha256: and 64 hexadecimal digits are", shorten(digest))),
+        _ => Err(format!(
+            "{:?} is no digest: sha256: and 64 hexadecimal digits are",
+            shorten(digest)
+        )),
     }
 }
 
@@ -132,22 +151,38 @@ mod tests {
         for (text, want) in [
             ("", "it is empty"),
             ("my image", "it holds ' '"),
-            ("Redis", "\"Redis\" has capital letters; names are lower case"),
+            (
+                "Redis",
+                "\"Redis\" has capital letters; names are lower case",
+            ),
             ("a//b", "a part of its name is empty"),
             ("/a", "a part of its name is empty"),
             ("redis:", "\"\" is no tag"),
             ("redis:-1", "\"-1\" is no tag"),
             ("redis:a:b", "\"a:b\" is no tag"),
-            ("a..b", "\"a..b\" has a \".\", \"_\" or \"-\" where none may be"),
+            (
+                "a..b",
+                "\"a..b\" has a \".\", \"_\" or \"-\" where none may be",
+            ),
             ("-a", "\"-a\" has a \".\", \"_\" or \"-\" where none may be"),
             ("a_", "\"a_\" has a \".\", \"_\" or \"-\" where none may be"),
             ("a~b", "\"a~b\" holds '~'"),
             ("https://a/b", "\"https:\" has no port from 1 to 65535"),
-            ("localhost:99999/a", "\"localhost:99999\" has no port from 1 to 65535"),
+            (
+                "localhost:99999/a",
+                "\"localhost:99999\" has no port from 1 to 65535",
+            ),
             ("a_b.c/d", "\"a_b.c\" is no registry's host"),
-            ("redis@sha256:12", "\"sha256:12\" is no digest: sha256: and 64 hexadecimal digits are"),
+            (
+                "redis@sha256:12",
+                "\"sha256:12\" is no digest: sha256: and 64 hexadecimal digits are",
+            ),
         ] {
-            assert_eq!(check(text), Err(format!("{text:?} is no image reference: {want}")), "{text}");
+            assert_eq!(
+                check(text),
+                Err(format!("{text:?} is no image reference: {want}")),
+                "{text}"
+            );
         }
     }
 

@@ -26,7 +26,12 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Replaces the variables of all values. A value that can't be is reported and becomes broken.
 pub(super) fn tree(root: &mut Node, env: Env<'_>, report: &mut Report<'_>) {
-    let mut run = Run { env, report, warned: BTreeSet::new(), left: GROWTH_LIMIT };
+    let mut run = Run {
+        env,
+        report,
+        warned: BTreeSet::new(),
+        left: GROWTH_LIMIT,
+    };
     let at = root.at;
     run.node(root, at, "", "");
 }
@@ -61,8 +66,16 @@ impl Run<'_, '_> {
             }
             Value::Map(entries) => {
                 let named = NAMED.contains(&key);
-                for entry in entries.iter_mut().filter(|e| named || !e.key.starts_with("x-")) {
-                    self.node(&mut entry.node, entry.at, &join_path(path, &entry.key), &entry.key);
+                for entry in entries
+                    .iter_mut()
+                    .filter(|e| named || !e.key.starts_with("x-"))
+                {
+                    self.node(
+                        &mut entry.node,
+                        entry.at,
+                        &join_path(path, &entry.key),
+                        &entry.key,
+                    );
                 }
             }
             Value::Text(_) | Value::Null | Value::Bool(_) | Value::Number(..) | Value::Broken => {}
@@ -71,8 +84,15 @@ impl Run<'_, '_> {
 
     fn value(&mut self, old: &str, at: Position, path: &str) -> Result<String, String> {
         let mut unset = Vec::new();
-        let new = text(old, self.env, self.left.saturating_add(old.len()), &mut unset)?;
-        self.left = self.left.saturating_sub(new.len().saturating_sub(old.len()));
+        let new = text(
+            old,
+            self.env,
+            self.left.saturating_add(old.len()),
+            &mut unset,
+        )?;
+        self.left = self
+            .left
+            .saturating_sub(new.len().saturating_sub(old.len()));
         for name in unset {
             if !self.warned.contains(&name) {
                 self.report.warn_at(
@@ -95,7 +115,13 @@ pub(super) fn text(
     limit: usize,
     unset: &mut Vec<String>,
 ) -> Result<String, String> {
-    let mut scan = Scan { text, at: 0, env, limit, unset };
+    let mut scan = Scan {
+        text,
+        at: 0,
+        env,
+        limit,
+        unset,
+    };
     let mut out = String::with_capacity(text.len());
     scan.until_end(&mut out, 0, true)?;
     Ok(out)
@@ -150,7 +176,11 @@ impl<'a> Scan<'a> {
                 '$' => self.dollar(out, depth, live)?,
                 '}' if depth > 0 && open == 0 => return Ok(()),
                 brace => {
-                    open = if brace == '{' { open + 1 } else { open.saturating_sub(1) };
+                    open = if brace == '{' {
+                        open + 1
+                    } else {
+                        open.saturating_sub(1)
+                    };
                     self.at += 1;
                     if live {
                         self.push(out, after.get(..1).unwrap_or(""))?;
@@ -182,9 +212,16 @@ impl<'a> Scan<'a> {
 
     fn name(&mut self) -> &'a str {
         let rest = self.rest();
-        let first = rest.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let first = rest
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         let more = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let len = if first { rest.bytes().take_while(|b| more(*b)).count() } else { 0 };
+        let len = if first {
+            rest.bytes().take_while(|b| more(*b)).count()
+        } else {
+            0
+        };
         self.at += len;
         rest.get(..len).unwrap_or("")
     }
@@ -200,7 +237,13 @@ impl<'a> Scan<'a> {
     }
 
     /// After `${`.
-    fn braces(&mut self, out: &mut String, start: usize, depth: usize, live: bool) -> Result<(), String> {
+    fn braces(
+        &mut self,
+        out: &mut String,
+        start: usize,
+        depth: usize,
+        live: bool,
+    ) -> Result<(), String> {
         if depth >= DEPTH_LIMIT {
             return Err(format!("variables are nested more than {DEPTH_LIMIT} deep"));
         }
@@ -210,7 +253,11 @@ impl<'a> Scan<'a> {
         }
         let value = if live { (self.env)(name) } else { None };
         if self.eat("}") {
-            return if live { self.take(out, name, value) } else { Ok(()) };
+            return if live {
+                self.take(out, name, value)
+            } else {
+                Ok(())
+            };
         }
         let colon = self.eat(":");
         let Some(operator) = ["-", "?", "+"].into_iter().find(|op| self.eat(op)) else {
@@ -221,7 +268,10 @@ impl<'a> Scan<'a> {
         let mut inner = String::new();
         self.until_end(&mut inner, depth + 1, inner_live)?;
         if !self.eat("}") {
-            return Err(format!("{:?} has no closing brace", shorten(self.text.get(start..).unwrap_or(""))));
+            return Err(format!(
+                "{:?} has no closing brace",
+                shorten(self.text.get(start..).unwrap_or(""))
+            ));
         }
         match (operator, there) {
             _ if !live => Ok(()),
@@ -229,7 +279,11 @@ impl<'a> Scan<'a> {
             (_, Some(value)) => self.push(out, &value),
             (_, None) => {
                 let state = if colon { "not set or empty" } else { "not set" };
-                let message = if inner.is_empty() { String::new() } else { format!(": {}", shorten(&inner)) };
+                let message = if inner.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", shorten(&inner))
+                };
                 Err(format!("the variable {name} is {state}{message}"))
             }
         }
@@ -274,7 +328,10 @@ mod tests {
             ("${UNSET:+d} ${EMPTY:+d} ${SET:+d}", "  d"),
             ("${UNSET+d} ${EMPTY+d} ${SET+d}", " d d"),
             ("${SET:?e} ${SET?e} ${EMPTY?e}", "value value "),
-            ("${UNSET:-${SET}} ${UNSET:-${OTHER:-deep $SET}}", "value deep value"),
+            (
+                "${UNSET:-${SET}} ${UNSET:-${OTHER:-deep $SET}}",
+                "value deep value",
+            ),
             ("${UNSET:-}", ""),
             ("${UNSET:-{\"a\": {}}}", "{\"a\": {}}"),
             ("${UNSET:-a$$b}", "a$b"),
@@ -290,7 +347,10 @@ mod tests {
 
     #[test]
     fn unset_variables_are_named() {
-        assert_eq!(read("$A${B}c"), Ok(("c".into(), vec!["A".into(), "B".into()])));
+        assert_eq!(
+            read("$A${B}c"),
+            Ok(("c".into(), vec!["A".into(), "B".into()]))
+        );
     }
 
     #[test]
@@ -304,7 +364,10 @@ mod tests {
             ("${SET:x}", "\"${SET:x}\" is no variable"),
             ("${UNSET:-a", "\"${UNSET:-a\" has no closing brace"),
             ("${SET:-$}", "\"$}\" is no variable"),
-            ("${UNSET:?set it to $SET}", "the variable UNSET is not set or empty: set it to value"),
+            (
+                "${UNSET:?set it to $SET}",
+                "the variable UNSET is not set or empty: set it to value",
+            ),
             ("${UNSET?}", "the variable UNSET is not set"),
             ("${EMPTY:?}", "the variable EMPTY is not set or empty"),
         ] {
@@ -316,9 +379,15 @@ mod tests {
     #[test]
     fn depth_and_length_are_bounded() {
         let deep = format!("{}{}", "${A:-".repeat(1000), "}".repeat(1000));
-        assert_eq!(read(&deep), Err("variables are nested more than 20 deep".into()));
+        assert_eq!(
+            read(&deep),
+            Err("variables are nested more than 20 deep".into())
+        );
         let long = "$SET".repeat(1000);
-        assert_eq!(read(&long), Err("the values of its variables make the text too long".into()));
+        assert_eq!(
+            read(&long),
+            Err("the values of its variables make the text too long".into())
+        );
     }
 
     proptest! {

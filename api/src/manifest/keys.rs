@@ -126,7 +126,12 @@ pub(super) const SERVICE: Keys = Keys {
 pub(super) const DEPLOY: Keys = Keys {
     place: Place::Other,
     honoured: &["mode", "replicas", "labels", "placement", "restart_policy"],
-    refused: &["endpoint_mode", "resources", "rollback_config", "update_config"],
+    refused: &[
+        "endpoint_mode",
+        "resources",
+        "rollback_config",
+        "update_config",
+    ],
 };
 
 pub(super) const PLACEMENT: Keys = Keys {
@@ -135,8 +140,11 @@ pub(super) const PLACEMENT: Keys = Keys {
     refused: &["preferences", "max_replicas_per_node"],
 };
 
-pub(super) const RESTART_POLICY: Keys =
-    Keys { place: Place::Other, honoured: &["condition", "delay", "max_attempts", "window"], refused: &[] };
+pub(super) const RESTART_POLICY: Keys = Keys {
+    place: Place::Other,
+    honoured: &["condition", "delay", "max_attempts", "window"],
+    refused: &[],
+};
 
 pub(super) const SERVICE_NETWORK: Keys = Keys {
     place: Place::Other,
@@ -167,15 +175,29 @@ pub(super) const MOUNT: Keys = Keys {
 
 pub(super) const NETWORK: Keys = Keys {
     place: Place::Other,
-    honoured: &["external", "name", "driver", "internal", "attachable", "labels", "ipam"],
+    honoured: &[
+        "external",
+        "name",
+        "driver",
+        "internal",
+        "attachable",
+        "labels",
+        "ipam",
+    ],
     refused: &["driver_opts", "enable_ipv4", "enable_ipv6"],
 };
 
-pub(super) const IPAM: Keys =
-    Keys { place: Place::Other, honoured: &["driver", "config"], refused: &["options"] };
+pub(super) const IPAM: Keys = Keys {
+    place: Place::Other,
+    honoured: &["driver", "config"],
+    refused: &["options"],
+};
 
-pub(super) const IPAM_CONFIG: Keys =
-    Keys { place: Place::Other, honoured: &["subnet"], refused: &["aux_addresses", "gateway", "ip_range"] };
+pub(super) const IPAM_CONFIG: Keys = Keys {
+    place: Place::Other,
+    honoured: &["subnet"],
+    refused: &["aux_addresses", "gateway", "ip_range"],
+};
 
 pub(super) const VOLUME: Keys = Keys {
     place: Place::Other,
@@ -183,7 +205,11 @@ pub(super) const VOLUME: Keys = Keys {
     refused: &["driver_opts"],
 };
 
-pub(super) const EXTERNAL: Keys = Keys { place: Place::Other, honoured: &["name"], refused: &[] };
+pub(super) const EXTERNAL: Keys = Keys {
+    place: Place::Other,
+    honoured: &["name"],
+    refused: &[],
+};
 
 /// Refuses a key that no other code took. Extensions (`x-…`) are the author's own.
 pub(super) fn refuse(report: &mut Report<'_>, field: &Field<'_>, keys: &Keys) {
@@ -198,7 +224,8 @@ pub(super) fn refuse(report: &mut Report<'_>, field: &Field<'_>, keys: &Keys) {
         }
         return;
     }
-    match elsewhere(field, keys).or_else(|| nearest(key, keys.honoured.iter().chain(keys.refused))) {
+    match elsewhere(field, keys).or_else(|| nearest(key, keys.honoured.iter().chain(keys.refused)))
+    {
         Some(near) => report.refuse_with(field, "unknown key", format!("did you mean {near}?")),
         None => report.refuse(field, "unknown key"),
     }
@@ -228,7 +255,9 @@ fn elsewhere(field: &Field<'_>, keys: &Keys) -> Option<String> {
         return Some(format!("deploy.placement.{key}"));
     }
     match &field.node.value {
-        Value::Map(entries) if keys.place == Place::Top && entries.iter().any(|e| e.key == "image") => {
+        Value::Map(entries)
+            if keys.place == Place::Top && entries.iter().any(|e| e.key == "image") =>
+        {
             Some(format!("services.{}", shorten(key)))
         }
         _ => None,
@@ -256,9 +285,13 @@ pub(super) fn nearest<'k>(
         let longer = candidate.len() >= 4 && word.starts_with(&candidate);
         (begun || longer).then_some(3)
     };
-    let ranked = known.into_iter().filter_map(|k| rank(k.as_ref()).map(|rank| (rank, k.as_ref())));
+    let ranked = known
+        .into_iter()
+        .filter_map(|k| rank(k.as_ref()).map(|rank| (rank, k.as_ref())));
     // The first of the best: honoured keys come before the others.
-    ranked.min_by_key(|(rank, _)| *rank).map(|(_, known)| known.to_owned())
+    ranked
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, known)| known.to_owned())
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours between two short texts.
@@ -270,7 +303,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = Vec::with_capacity(b.len() + 1);
         row.push(i + 1);
         for (j, to) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(from != to))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && a[i - 1] == *to && b[j - 1] == *from {
                 best = best.min(before[j - 1] + 1);
             }
@@ -287,7 +322,12 @@ mod tests {
 
     #[test]
     fn the_nearest_key_is_suggested() {
-        let known = SERVICE.honoured.iter().chain(SERVICE.refused).copied().collect::<Vec<_>>();
+        let known = SERVICE
+            .honoured
+            .iter()
+            .chain(SERVICE.refused)
+            .copied()
+            .collect::<Vec<_>>();
         for (word, want) in [
             ("dependson", Some("depends_on")),
             ("depends-on", Some("depends_on")),
@@ -309,16 +349,31 @@ mod tests {
 
     #[test]
     fn no_key_is_honoured_and_refused() {
-        for keys in [TOP, SERVICE, DEPLOY, PLACEMENT, PORT, MOUNT, NETWORK, IPAM, IPAM_CONFIG, VOLUME] {
+        for keys in [
+            TOP,
+            SERVICE,
+            DEPLOY,
+            PLACEMENT,
+            PORT,
+            MOUNT,
+            NETWORK,
+            IPAM,
+            IPAM_CONFIG,
+            VOLUME,
+        ] {
             assert!(keys.honoured.iter().all(|key| !keys.refused.contains(key)));
         }
     }
 
     #[test]
     fn distances() {
-        for (a, b, want) in
-            [("", "", 0), ("", "ab", 2), ("ab", "ba", 1), ("kitten", "sitting", 3), ("a", "a", 0)]
-        {
+        for (a, b, want) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "ba", 1),
+            ("kitten", "sitting", 3),
+            ("a", "a", 0),
+        ] {
             assert_eq!(distance(a, b), want);
             assert_eq!(distance(b, a), want);
         }

@@ -17,8 +17,15 @@ pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>) -> Labels {
         }
         return labels;
     }
-    for entry in field.fields(report, "a mapping or a list of labels").unwrap_or_default() {
-        let value = if entry.is_null() { Some(String::new()) } else { entry.scalar(report, "a text") };
+    for entry in field
+        .fields(report, "a mapping or a list of labels")
+        .unwrap_or_default()
+    {
+        let value = if entry.is_null() {
+            Some(String::new())
+        } else {
+            entry.scalar(report, "a text")
+        };
         if let Some(value) = value {
             add(report, &entry, &mut labels, entry.key, value);
         }
@@ -30,6 +37,9 @@ fn add(report: &mut Report<'_>, field: &Field<'_>, labels: &mut Labels, key: &st
     if key.trim().is_empty() {
         report.refuse(field, "the label has no key");
     } else if labels.insert(key.into(), value).is_some() {
-        report.refuse(field, format!("the label {:?} is there twice", shorten(key)));
+        report.refuse(
+            field,
+            format!("the label {:?} is there twice", shorten(key)),
+        );
     }
 }

@@ -60,10 +60,19 @@ pub struct Input<'a> {
 /// All of them, in the file's order.
 pub fn read(input: Input<'_>) -> Result<(StackSpec, Vec<Warning>), Vec<ManifestError>> {
     let [(file, text)] = input.files.as_slice() else {
-        let file = input.files.get(1).map_or_else(PathBuf::new, |(file, _)| file.clone());
+        let file = input
+            .files
+            .get(1)
+            .map_or_else(PathBuf::new, |(file, _)| file.clone());
         let problem = format!("{} Compose files were given", input.files.len());
         let cure = Some("give exactly one: merging several is not supported yet".into());
-        return Err(vec![ManifestError { file, at: None, path: String::new(), problem, cure }]);
+        return Err(vec![ManifestError {
+            file,
+            at: None,
+            path: String::new(),
+            problem,
+            cure,
+        }]);
     };
     let mut report = Report::new(file);
     let spec = read_one(&input, text, &mut report);
@@ -79,7 +88,10 @@ fn read_one(input: &Input<'_>, text: &str, report: &mut Report<'_>) -> StackSpec
         report.error(
             None,
             "",
-            format!("the file has {} bytes, at most {FILE_LIMIT} are read", text.len()),
+            format!(
+                "the file has {} bytes, at most {FILE_LIMIT} are read",
+                text.len()
+            ),
             None,
         );
         return StackSpec::default();

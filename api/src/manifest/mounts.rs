@@ -13,10 +13,17 @@ pub(super) fn read(scope: &Scope<'_>, field: &Field<'_>, report: &mut Report<'_>
     let mut mounts: Vec<Mount> = Vec::new();
     let mut targets = BTreeSet::new();
     for item in field.items(report, "a list of volumes").unwrap_or_default() {
-        let read = if item.is_map() { long(scope, &item, report) } else { short(scope, &item, report) };
+        let read = if item.is_map() {
+            long(scope, &item, report)
+        } else {
+            short(scope, &item, report)
+        };
         let Some(mount) = read else { continue };
         if !targets.insert(mount.target.clone()) {
-            report.refuse(&item, format!("{:?} is mounted twice", shorten(&mount.target)));
+            report.refuse(
+                &item,
+                format!("{:?} is mounted twice", shorten(&mount.target)),
+            );
         }
         mounts.push(mount);
     }
@@ -33,7 +40,11 @@ fn short(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option
         [source, target] => (Some(*source), *target, "rw"),
         [source, target, mode] => (Some(*source), *target, *mode),
         _ => {
-            report.refuse_with(item, format!("{:?} has too many colons", shorten(text)), usage);
+            report.refuse_with(
+                item,
+                format!("{:?} has too many colons", shorten(text)),
+                usage,
+            );
             return None;
         }
     };
@@ -56,7 +67,11 @@ fn short(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option
         Some(source) => volume(scope, item, source, report),
     };
     let target = check_target(item, target, report);
-    Some(Mount { source: source?, target: target?, read_only })
+    Some(Mount {
+        source: source?,
+        target: target?,
+        read_only,
+    })
 }
 
 /// `{type: volume, source: data, target: /data, read_only: true}`.
@@ -69,8 +84,10 @@ fn long(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option<
     }
     let (mut kind, mut source, mut target, mut read_only) = (None, None, None, false);
     let fields = item.fields(report, "a volume")?;
-    let (has_type, has_target) =
-        (fields.iter().any(|f| f.key == "type"), fields.iter().any(|f| f.key == "target"));
+    let (has_type, has_target) = (
+        fields.iter().any(|f| f.key == "type"),
+        fields.iter().any(|f| f.key == "target"),
+    );
     for key in fields {
         match key.key {
             "type" => {
@@ -89,7 +106,9 @@ fn long(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option<
             }
             "source" => source = Some((key.text(report, "a name or a path"), key)),
             "target" => {
-                target = key.text(report, "an absolute path").and_then(|t| check_target(&key, t, report));
+                target = key
+                    .text(report, "an absolute path")
+                    .and_then(|t| check_target(&key, t, report));
             }
             "read_only" => read_only = key.flag(report).unwrap_or_default(),
             _ => keys::refuse(report, &key, &MOUNT),
@@ -99,7 +118,11 @@ fn long(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option<
         report.refuse_with(item, "it has no type", "add type: volume or type: bind");
     }
     if !has_target {
-        report.refuse_with(item, "it has no target", "add target: the path in the container");
+        report.refuse_with(
+            item,
+            "it has no target",
+            "add target: the path in the container",
+        );
     }
     let source = match (kind?, source) {
         (Kind::Later, _) => None,
@@ -111,7 +134,11 @@ fn long(scope: &Scope<'_>, item: &Field<'_>, report: &mut Report<'_>) -> Option<
         }
         (Kind::Bind, Some((text, key))) => bind(scope, &key, text?, report),
     };
-    Some(Mount { source: source?, target: target?, read_only })
+    Some(Mount {
+        source: source?,
+        target: target?,
+        read_only,
+    })
 }
 
 /// Whether a short form's source is a path, not a name.
@@ -123,14 +150,23 @@ fn is_path(source: &str) -> bool {
         || source.starts_with("../")
 }
 
-fn volume(scope: &Scope<'_>, field: &Field<'_>, name: &str, report: &mut Report<'_>) -> Option<MountSource> {
+fn volume(
+    scope: &Scope<'_>,
+    field: &Field<'_>,
+    name: &str,
+    report: &mut Report<'_>,
+) -> Option<MountSource> {
     if let Some(full) = scope.volumes.full_name(name) {
         return Some(MountSource::Volume(full));
     }
     let shown = shorten(name);
     if name.contains(['/', '\\']) {
         let cure = format!("write ./{shown} for a path beside the file");
-        report.refuse_with(field, format!("{shown:?} is neither a volume's name nor a path"), cure);
+        report.refuse_with(
+            field,
+            format!("{shown:?} is neither a volume's name nor a path"),
+            cure,
+        );
     } else {
         let cure = match keys::nearest(name, scope.volumes.keys()) {
             Some(near) => format!("did you mean {near}?"),
@@ -142,19 +178,34 @@ fn volume(scope: &Scope<'_>, field: &Field<'_>, name: &str, report: &mut Report<
 }
 
 /// A path on the node: absolute, or from the file's folder.
-fn bind(scope: &Scope<'_>, field: &Field<'_>, source: &str, report: &mut Report<'_>) -> Option<MountSource> {
+fn bind(
+    scope: &Scope<'_>,
+    field: &Field<'_>,
+    source: &str,
+    report: &mut Report<'_>,
+) -> Option<MountSource> {
     if source.is_empty() {
         report.refuse(field, "the path is empty");
         return None;
     }
     if source.starts_with('~') {
-        report.refuse_with(field, "~ is not supported: each node has its own", "write the path out");
+        report.refuse_with(
+            field,
+            "~ is not supported: each node has its own",
+            "write the path out",
+        );
         return None;
     }
     let path = clean(&scope.input.base_dir.join(source));
     if !path.starts_with('/') {
         let folder = scope.input.base_dir.display();
-        report.refuse(field, format!("{:?} can't be found from the folder {folder}", shorten(source)));
+        report.refuse(
+            field,
+            format!(
+                "{:?} can't be found from the folder {folder}",
+                shorten(source)
+            ),
+        );
         return None;
     }
     Some(MountSource::Bind(path))

@@ -15,14 +15,19 @@ fn label(what: &str, name: &str, limit: usize) -> Result<(), String> {
     if name.is_empty() {
         return Err(format!("the {what} name is empty"));
     }
-    if let Some(wrong) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_')) {
+    if let Some(wrong) = name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_'))
+    {
         return Err(format!(
             "the {what} name {shown:?} holds {wrong:?}; letters, digits, - and _ are allowed"
         ));
     }
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     if !ends(name.chars().next()) || !ends(name.chars().next_back()) {
-        return Err(format!("the {what} name {shown:?} has to begin and end with a letter or a digit"));
+        return Err(format!(
+            "the {what} name {shown:?} has to begin and end with a letter or a digit"
+        ));
     }
     if name.len() > limit {
         return Err(format!(
@@ -48,9 +53,13 @@ pub(super) fn check_service(name: &str, full: &str) -> Result<(), String> {
 pub(super) fn check_alias(name: &str) -> Result<(), String> {
     const NAME_LIMIT: usize = 253;
     if name.len() > NAME_LIMIT {
-        return Err(format!("the alias {:?} has more than {NAME_LIMIT} characters", shorten(name)));
+        return Err(format!(
+            "the alias {:?} has more than {NAME_LIMIT} characters",
+            shorten(name)
+        ));
     }
-    name.split('.').try_for_each(|part| label("alias", part, LABEL_LIMIT))
+    name.split('.')
+        .try_for_each(|part| label("alias", part, LABEL_LIMIT))
 }
 
 /// Docker's rule for volumes and networks.
@@ -59,13 +68,18 @@ fn object(what: &str, name: &str, limit: usize) -> Result<(), String> {
     let Some(first) = name.chars().next() else {
         return Err(format!("the {what} name is empty"));
     };
-    if let Some(wrong) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-".contains(*c))) {
+    if let Some(wrong) = name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || "_.-".contains(*c)))
+    {
         return Err(format!(
             "the {what} name {shown:?} holds {wrong:?}; letters, digits, \"-\", \"_\" and \".\" are allowed"
         ));
     }
     if !first.is_ascii_alphanumeric() {
-        return Err(format!("the {what} name {shown:?} has to begin with a letter or a digit"));
+        return Err(format!(
+            "the {what} name {shown:?} has to begin with a letter or a digit"
+        ));
     }
     if name.len() > limit {
         return Err(format!(
@@ -107,12 +121,22 @@ mod tests {
         ] {
             assert_eq!(check_service(name, name).is_ok(), ok, "{name}");
         }
-        for (name, ok) in
-            [("data", true), ("a.b-c_", true), ("", false), (".a", false), ("a/b", false), (&long, false)]
-        {
+        for (name, ok) in [
+            ("data", true),
+            ("a.b-c_", true),
+            ("", false),
+            (".a", false),
+            ("a/b", false),
+            (&long, false),
+        ] {
             assert_eq!(check_network(name).is_ok(), ok, "{name}");
         }
-        for (name, ok) in [("db.internal", true), ("db", true), ("a..b", false), (".a", false)] {
+        for (name, ok) in [
+            ("db.internal", true),
+            ("db", true),
+            ("a..b", false),
+            (".a", false),
+        ] {
             assert_eq!(check_alias(name).is_ok(), ok, "{name}");
         }
         assert!(check_volume(&long).is_ok());

@@ -21,7 +21,11 @@ pub(super) struct Networks {
 
 impl Networks {
     pub fn none() -> Self {
-        Self { keys: Some(BTreeMap::new()), own: BTreeMap::new(), external: Vec::new() }
+        Self {
+            keys: Some(BTreeMap::new()),
+            own: BTreeMap::new(),
+            external: Vec::new(),
+        }
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -35,7 +39,9 @@ impl Networks {
     /// Of a declared network, or of the one that is made when none is declared.
     pub fn full_name(&self, key: &str, stack: &str) -> String {
         let declared = self.keys.as_ref().and_then(|keys| keys.get(key));
-        declared.cloned().unwrap_or_else(|| format!("{stack}_{key}"))
+        declared
+            .cloned()
+            .unwrap_or_else(|| format!("{stack}_{key}"))
     }
 
     pub fn is_taken(&self, full: &str) -> bool {
@@ -53,7 +59,11 @@ pub(super) fn read(report: &mut Report<'_>, section: &Field<'_>, stack: &str) ->
     for field in fields {
         let (mut spec, is_external) = read_one(report, &field);
         if spec.name.is_empty() {
-            spec.name = if is_external { field.key.into() } else { format!("{stack}_{}", field.key) };
+            spec.name = if is_external {
+                field.key.into()
+            } else {
+                format!("{stack}_{}", field.key)
+            };
         }
         if let Err(problem) = names::check_network(&spec.name) {
             report.refuse(&field, problem);
@@ -61,10 +71,16 @@ pub(super) fn read(report: &mut Report<'_>, section: &Field<'_>, stack: &str) ->
         if networks.is_taken(&spec.name) {
             report.refuse(
                 &field,
-                format!("another network of this file is called {:?} too", shorten(&spec.name)),
+                format!(
+                    "another network of this file is called {:?} too",
+                    shorten(&spec.name)
+                ),
             );
         }
-        networks.keys.get_or_insert_default().insert(field.key.into(), spec.name.clone());
+        networks
+            .keys
+            .get_or_insert_default()
+            .insert(field.key.into(), spec.name.clone());
         if is_external {
             networks.external.push(spec.name);
         } else {
@@ -90,7 +106,11 @@ fn read_one(report: &mut Report<'_>, field: &Field<'_>) -> (NetworkSpec, bool) {
             "external" => {}
             "name" => spec.name = key.text(report, "a name").unwrap_or_default().into(),
             other if outside && !other.starts_with("x-") => {
-                report.refuse_with(&key, "an external network is already there as it is", "remove this key");
+                report.refuse_with(
+                    &key,
+                    "an external network is already there as it is",
+                    "remove this key",
+                );
             }
             "driver" => {
                 if let Some(driver) = key.text(report, "overlay")
@@ -118,11 +138,16 @@ fn ipam(report: &mut Report<'_>, field: &Field<'_>) -> Option<Ipv4Net> {
                 if let Some(driver) = key.text(report, "default")
                     && driver != "default"
                 {
-                    report.refuse(&key, format!("the driver {:?} is not supported", shorten(driver)));
+                    report.refuse(
+                        &key,
+                        format!("the driver {:?} is not supported", shorten(driver)),
+                    );
                 }
             }
             "config" => {
-                let items = key.items(report, "a list with one mapping").unwrap_or_default();
+                let items = key
+                    .items(report, "a list with one mapping")
+                    .unwrap_or_default();
                 for (i, item) in items.iter().enumerate() {
                     if i == 0 {
                         subnet = ipam_config(report, item);
@@ -142,7 +167,9 @@ fn ipam_config(report: &mut Report<'_>, field: &Field<'_>) -> Option<Ipv4Net> {
     for key in field.fields(report, "a mapping with a subnet")? {
         match key.key {
             "subnet" => {
-                let text = key.text(report, "a subnet such as 10.1.0.0/24").unwrap_or_default();
+                let text = key
+                    .text(report, "a subnet such as 10.1.0.0/24")
+                    .unwrap_or_default();
                 if !text.is_empty() {
                     subnet = check_subnet(text)
                         .map_err(|(problem, cure)| report.refuse_with(&key, problem, cure))
@@ -161,8 +188,14 @@ fn check_subnet(text: &str) -> Result<Ipv4Net, (String, String)> {
     let shown = shorten(text);
     let Ok(net) = text.parse::<Ipv4Net>() else {
         return Err(match text.parse::<ipnet::Ipv6Net>() {
-            Ok(_) => (format!("{shown:?} is an IPv6 subnet"), "only IPv4 is supported yet".into()),
-            Err(_) => (format!("{shown:?} is no subnet"), "write it as 10.1.0.0/24".into()),
+            Ok(_) => (
+                format!("{shown:?} is an IPv6 subnet"),
+                "only IPv4 is supported yet".into(),
+            ),
+            Err(_) => (
+                format!("{shown:?} is no subnet"),
+                "write it as 10.1.0.0/24".into(),
+            ),
         });
     };
     if net.trunc() != net {

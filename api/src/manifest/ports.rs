@@ -18,15 +18,22 @@ pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>) -> Vec<PublishedP
     let mut taken = BTreeSet::new();
     let mut ingress = false;
     for item in field.items(report, "a list of ports").unwrap_or_default() {
-        let read = if item.is_map() { long(report, &item) } else { short(report, &item) };
+        let read = if item.is_map() {
+            long(report, &item)
+        } else {
+            short(report, &item)
+        };
         let Some((read, is_ingress)) = read else {
             continue;
         };
         ingress |= is_ingress;
         for port in read {
             if !taken.insert((port.protocol, port.published)) {
-                let problem =
-                    format!("port {}/{} is published twice", port.published, port.protocol.as_str());
+                let problem = format!(
+                    "port {}/{} is published twice",
+                    port.published,
+                    port.protocol.as_str()
+                );
                 report.refuse(&item, problem);
                 break;
             }
@@ -71,13 +78,23 @@ fn parse(text: &str) -> Result<Vec<PublishedPort>, (String, String)> {
     let (published, target) = match numbers.rsplit_once(':') {
         None => {
             let (first, last) = range(numbers).map_err(|problem| (problem, usage.into()))?;
-            let number = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            return Err((RANDOM.into(), format!("write which, as in \"{number}:{number}\"")));
+            let number = if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            };
+            return Err((
+                RANDOM.into(),
+                format!("write which, as in \"{number}:{number}\""),
+            ));
         }
         Some((left, target)) => match left.rsplit_once(':') {
             None => (left, target),
             Some((_, published)) => {
-                return Err((format!("{shown:?}: {HOST_IP}"), format!("write \"{published}:{target}\"")));
+                return Err((
+                    format!("{shown:?}: {HOST_IP}"),
+                    format!("write \"{published}:{target}\""),
+                ));
             }
         },
     };
@@ -90,11 +107,25 @@ fn parse(text: &str) -> Result<Vec<PublishedPort>, (String, String)> {
     };
     let (many, targets) = (published.1 - published.0, target.1 - target.0);
     if many != targets {
-        let reason = if targets == 0 { RANDOM } else { "the two ranges differ in length" };
-        return Err((format!("{shown:?}: {reason}"), "write as many published ports as targets".into()));
+        let reason = if targets == 0 {
+            RANDOM
+        } else {
+            "the two ranges differ in length"
+        };
+        return Err((
+            format!("{shown:?}: {reason}"),
+            "write as many published ports as targets".into(),
+        ));
     }
-    let pair = |(published, target)| PublishedPort { protocol, published, target };
-    Ok((published.0..=published.1).zip(target.0..=target.1).map(pair).collect())
+    let pair = |(published, target)| PublishedPort {
+        protocol,
+        published,
+        target,
+    };
+    Ok((published.0..=published.1)
+        .zip(target.0..=target.1)
+        .map(pair)
+        .collect())
 }
 
 /// `80` or `80-82`, first and last.
@@ -102,16 +133,27 @@ fn range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let port = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = if digits { text.parse::<u16>().ok() } else { None };
-        number.filter(|n| *n > 0).ok_or_else(|| format!("{:?} is no port: 1 to 65535 are", shorten(text)))
+        let number = if digits {
+            text.parse::<u16>().ok()
+        } else {
+            None
+        };
+        number
+            .filter(|n| *n > 0)
+            .ok_or_else(|| format!("{:?} is no port: 1 to 65535 are", shorten(text)))
     };
     let (first, last) = (port(first)?, port(last)?);
-    if first <= last { Ok((first, last)) } else { Err(format!("the range {first}-{last} runs backwards")) }
+    if first <= last {
+        Ok((first, last))
+    } else {
+        Err(format!("the range {first}-{last} runs backwards"))
+    }
 }
 
 /// `{target: 80, published: 8080, protocol: tcp, mode: host}`.
 fn long(report: &mut Report<'_>, item: &Field<'_>) -> Read {
-    let (mut target, mut published, mut protocol, mut ingress) = (None, None, Some(Protocol::Tcp), true);
+    let (mut target, mut published, mut protocol, mut ingress) =
+        (None, None, Some(Protocol::Tcp), true);
     let (mut has_target, mut has_published) = (false, false);
     for key in item.fields(report, "a port")? {
         match key.key {
@@ -129,19 +171,36 @@ fn long(report: &mut Report<'_>, item: &Field<'_>) -> Read {
                     _ => key.number(report, 1, u16::MAX),
                 };
             }
-            "protocol" => protocol = key.word(report, &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]),
-            "mode" => ingress = key.word(report, &[("host", false), ("ingress", true)]).unwrap_or(ingress),
+            "protocol" => {
+                protocol = key.word(report, &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)])
+            }
+            "mode" => {
+                ingress = key
+                    .word(report, &[("host", false), ("ingress", true)])
+                    .unwrap_or(ingress)
+            }
             "host_ip" => report.refuse_with(&key, HOST_IP, "remove this key"),
             _ => keys::refuse(report, &key, &PORT),
         }
     }
     if !has_target {
-        report.refuse_with(item, "it has no target", "add target: the port in the container");
+        report.refuse_with(
+            item,
+            "it has no target",
+            "add target: the port in the container",
+        );
     }
     if !has_published {
         report.refuse_with(item, RANDOM, "add published: the port of the node");
     }
-    Some((vec![PublishedPort { protocol: protocol?, published: published?, target: target? }], ingress))
+    Some((
+        vec![PublishedPort {
+            protocol: protocol?,
+            published: published?,
+            target: target?,
+        }],
+        ingress,
+    ))
 }
 
 #[cfg(test)]
@@ -156,18 +215,32 @@ mod tests {
             ("8080:80", vec![(Tcp, 8080, 80)]),
             ("8080:80/tcp", vec![(Tcp, 8080, 80)]),
             ("53:5353/udp", vec![(Udp, 53, 5353)]),
-            ("8000-8002:80-82", vec![(Tcp, 8000, 80), (Tcp, 8001, 81), (Tcp, 8002, 82)]),
+            (
+                "8000-8002:80-82",
+                vec![(Tcp, 8000, 80), (Tcp, 8001, 81), (Tcp, 8002, 82)],
+            ),
             ("65535:1", vec![(Tcp, 65535, 1)]),
         ] {
-            let port = |(protocol, published, target)| PublishedPort { protocol, published, target };
-            assert_eq!(parse(text), Ok(want.into_iter().map(port).collect()), "{text}");
+            let port = |(protocol, published, target)| PublishedPort {
+                protocol,
+                published,
+                target,
+            };
+            assert_eq!(
+                parse(text),
+                Ok(want.into_iter().map(port).collect()),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_refused_says_why() {
         for (text, want) in [
-            ("80", "a port of the cluster's choice is not supported yet; write which, as in \"80:80\""),
+            (
+                "80",
+                "a port of the cluster's choice is not supported yet; write which, as in \"80:80\"",
+            ),
             (
                 "80-82",
                 "a port of the cluster's choice is not supported yet; write which, as in \"80-82:80-82\"",
@@ -180,7 +253,10 @@ mod tests {
                 "127.0.0.1:8080:80",
                 "\"127.0.0.1:8080:80\": a host address is not supported yet; write \"8080:80\"",
             ),
-            ("[::1]:8080:80", "\"[::1]:8080:80\": a host address is not supported yet; write \"8080:80\""),
+            (
+                "[::1]:8080:80",
+                "\"[::1]:8080:80\": a host address is not supported yet; write \"8080:80\"",
+            ),
             (
                 "8000-8010:80",
                 "\"8000-8010:80\": a port of the cluster's choice is not supported yet; write as many published ports as targets",
@@ -193,11 +269,26 @@ mod tests {
                 "8080:70000",
                 "\"70000\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP",
             ),
-            ("0:80", "\"0\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP"),
-            ("a:b", "\"a\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP"),
-            ("+1:80", "\"+1\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP"),
-            ("82-80:82-80", "the range 82-80 runs backwards; write it as \"8080:80\", with /udp for UDP"),
-            ("80:80/sctp", "\"sctp\" is no protocol of published ports; tcp and udp are"),
+            (
+                "0:80",
+                "\"0\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP",
+            ),
+            (
+                "a:b",
+                "\"a\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP",
+            ),
+            (
+                "+1:80",
+                "\"+1\" is no port: 1 to 65535 are; write it as \"8080:80\", with /udp for UDP",
+            ),
+            (
+                "82-80:82-80",
+                "the range 82-80 runs backwards; write it as \"8080:80\", with /udp for UDP",
+            ),
+            (
+                "80:80/sctp",
+                "\"sctp\" is no protocol of published ports; tcp and udp are",
+            ),
         ] {
             let (problem, cure) = parse(text).expect_err(text);
             assert_eq!(format!("{problem}; {cure}"), want);

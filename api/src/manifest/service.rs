@@ -24,12 +24,20 @@ pub(super) struct Read {
 }
 
 /// Reads the service of a full name.
-pub(super) fn read(scope: &Scope<'_>, field: &Field<'_>, full: &str, report: &mut Report<'_>) -> Read {
+pub(super) fn read(
+    scope: &Scope<'_>,
+    field: &Field<'_>,
+    full: &str,
+    report: &mut Report<'_>,
+) -> Read {
     if let Err(problem) = names::check_service(field.key, full) {
         report.refuse(field, problem);
     }
-    let mut spec =
-        ServiceSpec { name: full.into(), stack: Some(scope.input.stack.into()), ..ServiceSpec::default() };
+    let mut spec = ServiceSpec {
+        name: full.into(),
+        stack: Some(scope.input.stack.into()),
+        ..ServiceSpec::default()
+    };
     let mut networks = BTreeMap::new();
     let mut has_image = false;
     let fields = field.fields(report, "a mapping with an image");
@@ -67,7 +75,13 @@ pub(super) fn read(scope: &Scope<'_>, field: &Field<'_>, full: &str, report: &mu
         all.extend(aliases.into_iter().filter(|alias| alias != field.key));
         (scope.networks.full_name(&key, scope.input.stack), all)
     });
-    Read { service: StackService { networks: full_names.collect(), spec }, default_network }
+    Read {
+        service: StackService {
+            networks: full_names.collect(),
+            spec,
+        },
+        default_network,
+    }
 }
 
 /// Keys of networks, and the aliases on each.
@@ -78,20 +92,33 @@ fn read_networks(
 ) -> BTreeMap<String, Vec<String>> {
     let mut out = BTreeMap::new();
     if field.is_list() {
-        for item in field.items(report, "a list of networks").unwrap_or_default() {
+        for item in field
+            .items(report, "a list of networks")
+            .unwrap_or_default()
+        {
             let Some(key) = item.text(report, "the name of a network") else {
                 continue;
             };
             check_declared(scope, &item, key, report);
             if out.insert(key.to_owned(), Vec::new()).is_some() {
-                report.refuse(&item, format!("the network {:?} is there twice", shorten(key)));
+                report.refuse(
+                    &item,
+                    format!("the network {:?} is there twice", shorten(key)),
+                );
             }
         }
         return out;
     }
-    for entry in field.fields(report, "a list or a mapping of networks").unwrap_or_default() {
+    for entry in field
+        .fields(report, "a list or a mapping of networks")
+        .unwrap_or_default()
+    {
         check_declared(scope, &entry, entry.key, report);
-        let aliases = if entry.is_null() { Vec::new() } else { read_attachment(&entry, report) };
+        let aliases = if entry.is_null() {
+            Vec::new()
+        } else {
+            read_attachment(&entry, report)
+        };
         out.insert(entry.key.to_owned(), aliases);
     }
     out
@@ -105,12 +132,19 @@ fn check_declared(scope: &Scope<'_>, field: &Field<'_>, key: &str, report: &mut 
         Some(near) => format!("did you mean {near}?"),
         None => "declare it under networks:".into(),
     };
-    report.refuse_with(field, format!("the network {:?} is not declared", shorten(key)), cure);
+    report.refuse_with(
+        field,
+        format!("the network {:?} is not declared", shorten(key)),
+        cure,
+    );
 }
 
 fn read_attachment(field: &Field<'_>, report: &mut Report<'_>) -> Vec<String> {
     let mut aliases: Vec<String> = Vec::new();
-    for key in field.fields(report, "a mapping or nothing").unwrap_or_default() {
+    for key in field
+        .fields(report, "a mapping or nothing")
+        .unwrap_or_default()
+    {
         match key.key {
             "aliases" => {
                 for item in key.items(report, "a list of names").unwrap_or_default() {

@@ -12,10 +12,18 @@ use std::collections::BTreeSet;
 
 /// Reads the sections; errors go to the report.
 pub(super) fn read(input: &Input<'_>, root: &Node, report: &mut Report<'_>) -> StackSpec {
-    let mut spec = StackSpec { name: input.stack.into(), ..StackSpec::default() };
+    let mut spec = StackSpec {
+        name: input.stack.into(),
+        ..StackSpec::default()
+    };
     let root = Field::root(root);
     if root.is_null() {
-        report.error(None, "", "the file is empty".into(), Some("it needs services:".into()));
+        report.error(
+            None,
+            "",
+            "the file is empty".into(),
+            Some("it needs services:".into()),
+        );
         return spec;
     }
     let Some(sections) = root.fields(report, "a mapping with services") else {
@@ -37,7 +45,11 @@ pub(super) fn read(input: &Input<'_>, root: &Node, report: &mut Report<'_>) -> S
     let volumes = volumes.map_or_else(Volumes::none, |s| volume::read(report, &s, input.stack));
     match services {
         Some(section) => {
-            let scope = Scope { input, networks: &networks, volumes: &volumes };
+            let scope = Scope {
+                input,
+                networks: &networks,
+                volumes: &volumes,
+            };
             read_services(&scope, &section, report, &mut spec);
         }
         None => {
@@ -56,11 +68,19 @@ fn warn_name(input: &Input<'_>, section: &Field<'_>, report: &mut Report<'_>) {
     if let Some(name) = section.text(report, "a name")
         && name != input.stack
     {
-        report.warn(section, format!("ignored; the stack is called {}", input.stack));
+        report.warn(
+            section,
+            format!("ignored; the stack is called {}", input.stack),
+        );
     }
 }
 
-fn read_services(scope: &Scope<'_>, section: &Field<'_>, report: &mut Report<'_>, spec: &mut StackSpec) {
+fn read_services(
+    scope: &Scope<'_>,
+    section: &Field<'_>,
+    report: &mut Report<'_>,
+    spec: &mut StackSpec,
+) {
     let Some(services) = section.fields(report, "a mapping of services") else {
         return;
     };
@@ -95,6 +115,13 @@ fn read_services(scope: &Scope<'_>, section: &Field<'_>, report: &mut Report<'_>
             );
         }
         let stack = Some(scope.input.stack.into());
-        spec.networks.insert(name.clone(), NetworkSpec { name, stack, ..NetworkSpec::default() });
+        spec.networks.insert(
+            name.clone(),
+            NetworkSpec {
+                name,
+                stack,
+                ..NetworkSpec::default()
+            },
+        );
     }
 }

@@ -17,7 +17,10 @@ pub(super) struct Volumes {
 
 impl Volumes {
     pub fn none() -> Self {
-        Self { keys: Some(BTreeMap::new()), own: BTreeMap::new() }
+        Self {
+            keys: Some(BTreeMap::new()),
+            own: BTreeMap::new(),
+        }
     }
 
     pub fn keys(&self) -> Vec<&String> {
@@ -43,20 +46,33 @@ pub(super) fn read(report: &mut Report<'_>, section: &Field<'_>, stack: &str) ->
     for field in fields {
         let (mut name, labels, is_external) = read_one(report, &field);
         if name.is_empty() {
-            name = if is_external { field.key.into() } else { format!("{stack}_{}", field.key) };
+            name = if is_external {
+                field.key.into()
+            } else {
+                format!("{stack}_{}", field.key)
+            };
         }
         if let Err(problem) = names::check_volume(&name) {
             report.refuse(&field, problem);
         }
         if keys.values().any(|taken| *taken == name) {
-            report.refuse(&field, format!("another volume of this file is called {:?} too", shorten(&name)));
+            report.refuse(
+                &field,
+                format!(
+                    "another volume of this file is called {:?} too",
+                    shorten(&name)
+                ),
+            );
         }
         keys.insert(field.key.to_owned(), name.clone());
         if !is_external {
             own.insert(name, labels);
         }
     }
-    Volumes { keys: Some(keys), own }
+    Volumes {
+        keys: Some(keys),
+        own,
+    }
 }
 
 fn read_one(report: &mut Report<'_>, field: &Field<'_>) -> (String, Labels, bool) {
@@ -73,7 +89,11 @@ fn read_one(report: &mut Report<'_>, field: &Field<'_>) -> (String, Labels, bool
             "external" => {}
             "name" => name = key.text(report, "a name").unwrap_or_default().into(),
             other if outside && !other.starts_with("x-") => {
-                report.refuse_with(&key, "an external volume is already there as it is", "remove this key");
+                report.refuse_with(
+                    &key,
+                    "an external volume is already there as it is",
+                    "remove this key",
+                );
             }
             "driver" => {
                 if let Some(driver) = key.text(report, "local")
@@ -101,7 +121,11 @@ pub(super) fn external(report: &mut Report<'_>, fields: &[Field<'_>], name: &mut
     for key in field.fields(report, "true or false").unwrap_or_default() {
         match key.key {
             "name" if fields.iter().any(|f| f.key == "name") => {
-                report.refuse_with(&key, "there is a name beside it already", "remove one of the two");
+                report.refuse_with(
+                    &key,
+                    "there is a name beside it already",
+                    "remove one of the two",
+                );
             }
             "name" => *name = key.text(report, "a name").unwrap_or_default().into(),
             _ => keys::refuse(report, &key, &EXTERNAL),

@@ -80,12 +80,19 @@ pub(super) fn shorten(text: &str) -> String {
 
 /// A key as it is shown in a path, on one line.
 pub(super) fn show_key(key: &str) -> String {
-    shorten(key).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    shorten(key)
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// The path of a key below another.
 pub(super) fn join_path(path: &str, key: &str) -> String {
-    if path.is_empty() { show_key(key) } else { format!("{path}.{}", show_key(key)) }
+    if path.is_empty() {
+        show_key(key)
+    } else {
+        format!("{path}.{}", show_key(key))
+    }
 }
 
 /// Reads a file of one document.
@@ -110,7 +117,11 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
         serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![fault(&error)])?;
     let mut faults = Vec::new();
     let node = node(text, raw, "", &mut faults);
-    if faults.is_empty() { Ok(node) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(node)
+    } else {
+        Err(faults)
+    }
 }
 
 fn fault(error: &serde_saphyr::Error) -> Fault {
@@ -127,25 +138,40 @@ fn fault(error: &serde_saphyr::Error) -> Fault {
         problem = problem.strip_suffix(&suffix).unwrap_or(problem);
     }
     let (problem, cure) = match error {
-        Error::UnsupportedTag { .. } => (problem.to_owned(), Some("tags are not supported yet".to_owned())),
-        Error::MultipleDocuments { .. } => {
-            ("a second document begins here".to_owned(), Some("write one file for each stack".to_owned()))
-        }
+        Error::UnsupportedTag { .. } => (
+            problem.to_owned(),
+            Some("tags are not supported yet".to_owned()),
+        ),
+        Error::MultipleDocuments { .. } => (
+            "a second document begins here".to_owned(),
+            Some("write one file for each stack".to_owned()),
+        ),
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => {
             let problem = "more values, or values nested deeper, than a Compose file may have";
-            (problem.to_owned(), Some("check what its aliases (*name) expand to".to_owned()))
+            (
+                problem.to_owned(),
+                Some("check what its aliases (*name) expand to".to_owned()),
+            )
         }
         Error::NullIntoString { .. } => ("an empty key".to_owned(), None),
         _ => (format!("not readable as YAML: {problem}"), None),
     };
-    Fault { at: location.map(position), path: String::new(), problem, cure }
+    Fault {
+        at: location.map(position),
+        path: String::new(),
+        problem,
+        cure,
+    }
 }
 
 fn position(location: Location) -> Position {
-    Position { line: location.line(), column: location.column() }
+    Position {
+        line: location.line(),
+        column: location.column(),
+    }
 }
 
 fn node(source: &str, raw: Spanned<Raw>, path: &str, faults: &mut Vec<Fault>) -> Node {
@@ -153,12 +179,14 @@ fn node(source: &str, raw: Spanned<Raw>, path: &str, faults: &mut Vec<Fault>) ->
     let value = match raw.value {
         Raw::Null => Value::Null,
         Raw::Bool(value) => Value::Bool(value),
-        Raw::Whole(value) => {
-            Value::Number(written(source, raw.defined).unwrap_or_else(|| value.to_string()), Some(value))
-        }
-        Raw::Float(value) => {
-            Value::Number(written(source, raw.defined).unwrap_or_else(|| value.to_string()), None)
-        }
+        Raw::Whole(value) => Value::Number(
+            written(source, raw.defined).unwrap_or_else(|| value.to_string()),
+            Some(value),
+        ),
+        Raw::Float(value) => Value::Number(
+            written(source, raw.defined).unwrap_or_else(|| value.to_string()),
+            None,
+        ),
         Raw::Text(text) => Value::Text(text),
         Raw::List(items) => {
             let item = |(i, item)| node(source, item, &format!("{path}[{i}]"), faults);
@@ -191,7 +219,11 @@ fn map(
         }
         first.insert(key.value.clone(), at);
         let node = node(source, value, &here, faults);
-        out.push(Entry { key: key.value, at, node });
+        out.push(Entry {
+            key: key.value,
+            at,
+            node,
+        });
     }
     out
 }
@@ -259,7 +291,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Raw, E> {
-        i128::try_from(value).map(Raw::Whole).map_err(|_| E::custom(format!("{value} is too large")))
+        i128::try_from(value)
+            .map(Raw::Whole)
+            .map_err(|_| E::custom(format!("{value} is too large")))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {

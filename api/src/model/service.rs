@@ -79,7 +79,9 @@ pub struct PublishedPort {
 }
 
 /// A transport.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
@@ -170,7 +172,12 @@ pub struct RestartPolicy {
 
 impl Default for RestartPolicy {
     fn default() -> Self {
-        Self { condition: RestartCondition::Any, delay_ms: None, max_attempts: None, window_ms: None }
+        Self {
+            condition: RestartCondition::Any,
+            delay_ms: None,
+            max_attempts: None,
+            window_ms: None,
+        }
     }
 }
 
@@ -244,7 +251,13 @@ impl std::fmt::Display for ConstraintKey {
 
 impl std::fmt::Display for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}{}", self.key, if self.equal { "==" } else { "!=" }, self.value)
+        write!(
+            f,
+            "{}{}{}",
+            self.key,
+            if self.equal { "==" } else { "!=" },
+            self.value
+        )
     }
 }
 
@@ -260,7 +273,10 @@ impl std::str::FromStr for Constraint {
     type Err = ConstraintError;
 
     fn from_str(text: &str) -> Result<Self, ConstraintError> {
-        let error = |reason: String| ConstraintError { text: text.into(), reason };
+        let error = |reason: String| ConstraintError {
+            text: text.into(),
+            reason,
+        };
         let (left, equal, right) = if let Some((l, r)) = text.split_once("==") {
             (l, true, r)
         } else if let Some((l, r)) = text.split_once("!=") {
@@ -289,7 +305,10 @@ impl std::str::FromStr for Constraint {
             }
             "node.platform.os" => ConstraintKey::Os,
             "node.platform.arch" => ConstraintKey::Arch,
-            _ => match (key.strip_prefix("node.labels."), key.strip_prefix("engine.labels.")) {
+            _ => match (
+                key.strip_prefix("node.labels."),
+                key.strip_prefix("engine.labels."),
+            ) {
                 (Some(label), _) if !label.is_empty() => ConstraintKey::NodeLabel(label.into()),
                 (_, Some(label)) if !label.is_empty() => ConstraintKey::EngineLabel(label.into()),
                 _ => {
@@ -300,7 +319,11 @@ impl std::str::FromStr for Constraint {
                 }
             },
         };
-        Ok(Self { key, equal, value: value.into() })
+        Ok(Self {
+            key,
+            equal,
+            value: value.into(),
+        })
     }
 }
 

@@ -73,7 +73,9 @@ pub struct TaskStatus {
 ///                                                                               ├→ shutdown
 ///   rejected: the node can't run it   orphaned: its node is gone for good       └→ failed
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// Made.

@@ -54,10 +54,12 @@ pub enum TokenError {
 #[must_use]
 pub fn ca_digest(der: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(der).iter().fold(String::with_capacity(DIGEST_LEN), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}"); // writing to a String cannot fail
-        out
-    })
+    Sha256::digest(der)
+        .iter()
+        .fold(String::with_capacity(DIGEST_LEN), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}"); // writing to a String cannot fail
+            out
+        })
 }
 
 impl fmt::Display for JoinToken {
@@ -93,17 +95,29 @@ impl FromStr for JoinToken {
         })?;
         match parts.next() {
             Some(_) => Err(TokenError::Characters("secret")),
-            None => Ok(Self { ca_digest: digest, secret }),
+            None => Ok(Self {
+                ca_digest: digest,
+                secret,
+            }),
         }
     }
 }
 
-fn part(text: &str, part: &'static str, want: usize, ok: impl Fn(u8) -> bool) -> Result<String, TokenError> {
+fn part(
+    text: &str,
+    part: &'static str,
+    want: usize,
+    ok: impl Fn(u8) -> bool,
+) -> Result<String, TokenError> {
     if !text.bytes().all(ok) {
         return Err(TokenError::Characters(part));
     }
     if text.len() != want {
-        return Err(TokenError::Truncated { part, len: text.len(), want });
+        return Err(TokenError::Truncated {
+            part,
+            len: text.len(),
+            want,
+        });
     }
     Ok(text.into())
 }
@@ -114,7 +128,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn token() -> JoinToken {
-        JoinToken { ca_digest: ca_digest(b"a certificate"), secret: super::super::TaskId(7).to_string() }
+        JoinToken {
+            ca_digest: ca_digest(b"a certificate"),
+            secret: super::super::TaskId(7).to_string(),
+        }
     }
 
     #[test]
@@ -126,7 +143,10 @@ mod tests {
     fn every_shorter_token_is_refused_with_its_reason() {
         let text = token().to_string();
         for len in 0..text.len() {
-            assert!(text[..len].parse::<JoinToken>().is_err(), "{len} characters were taken");
+            assert!(
+                text[..len].parse::<JoinToken>().is_err(),
+                "{len} characters were taken"
+            );
         }
         let error = text[..text.len() - 1].parse::<JoinToken>().unwrap_err();
         assert!(error.to_string().contains("cut short"), "{error}");

@@ -2,8 +2,8 @@
 
 use super::{ApplyError, ErrorKind, Event, Holder, Op, State, Transaction};
 use crate::model::{
-    Meta, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress,
-    TaskId, TaskState, TaskStatus, Timestamp,
+    Meta, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task,
+    TaskAddress, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -24,7 +24,10 @@ fn refuse(kind: ErrorKind, message: String) -> Outcome {
 }
 
 fn missing(what: &str, id: impl std::fmt::Display) -> ApplyError {
-    ApplyError::new(ErrorKind::NotFound, format!("{what} {id} is not there (any more)"))
+    ApplyError::new(
+        ErrorKind::NotFound,
+        format!("{what} {id} is not there (any more)"),
+    )
 }
 
 impl State {
@@ -32,9 +35,18 @@ impl State {
     ///
     /// # Errors
     /// Names the first rule it breaks; the state is then as it was, but for its revision.
-    pub fn apply(&mut self, revision: u64, transaction: Transaction) -> Result<Vec<Event>, ApplyError> {
+    pub fn apply(
+        &mut self,
+        revision: u64,
+        transaction: Transaction,
+    ) -> Result<Vec<Event>, ApplyError> {
         self.revision = revision;
-        let mut run = Run { at: transaction.at, revision, events: Vec::new(), state: self };
+        let mut run = Run {
+            at: transaction.at,
+            revision,
+            events: Vec::new(),
+            state: self,
+        };
         for op in transaction.ops {
             if let Err(error) = run.op(op) {
                 let done = std::mem::take(&mut run.events);
@@ -58,14 +70,24 @@ impl Run<'_> {
         match op {
             Op::CreateCluster(mut cluster) => {
                 if let Some(there) = &self.state.cluster {
-                    return refuse(ErrorKind::Taken, format!("cluster {} is there already", there.id));
+                    return refuse(
+                        ErrorKind::Taken,
+                        format!("cluster {} is there already", there.id),
+                    );
                 }
                 cluster.meta = self.fresh();
                 self.set_cluster(*cluster);
                 Ok(())
             }
-            Op::UpdateCluster { mut cluster, at_revision } => {
-                let old = self.state.cluster.clone().ok_or_else(|| missing("cluster", cluster.id))?;
+            Op::UpdateCluster {
+                mut cluster,
+                at_revision,
+            } => {
+                let old = self
+                    .state
+                    .cluster
+                    .clone()
+                    .ok_or_else(|| missing("cluster", cluster.id))?;
                 if cluster.id != old.id {
                     return refuse(
                         ErrorKind::Invalid,
@@ -79,22 +101,41 @@ impl Run<'_> {
             }
             Op::CreateNode(mut node) => {
                 if self.state.nodes.contains_key(&node.id) {
-                    return refuse(ErrorKind::Taken, format!("node {} is there already", node.id));
+                    return refuse(
+                        ErrorKind::Taken,
+                        format!("node {} is there already", node.id),
+                    );
                 }
                 node.meta = self.fresh();
                 self.set_node(*node);
                 Ok(())
             }
-            Op::UpdateNode { id, spec, at_revision } => {
+            Op::UpdateNode {
+                id,
+                spec,
+                at_revision,
+            } => {
                 let old = self.node(id)?;
                 same_revision(&format!("node {id}"), old.meta.revision, at_revision)?;
-                self.set_node(Node { spec, meta: self.touched(old.meta), ..(*old).clone() });
+                self.set_node(Node {
+                    spec,
+                    meta: self.touched(old.meta),
+                    ..(*old).clone()
+                });
                 Ok(())
             }
-            Op::SetNodeStatus { id, status, description, addr } => {
+            Op::SetNodeStatus {
+                id,
+                status,
+                description,
+                addr,
+            } => {
                 let old = self.node(id)?;
                 // A status is no change of the spec, so it leaves the revision that updates compare.
-                let mut node = Node { status, ..(*old).clone() };
+                let mut node = Node {
+                    status,
+                    ..(*old).clone()
+                };
                 if let Some(description) = description {
                     node.description = description;
                 }
@@ -108,9 +149,12 @@ impl Run<'_> {
             Op::CreateNetwork(network) => self.create_network(*network),
             Op::RemoveNetwork(id) => self.remove_network(id),
             Op::CreateService(service) => self.create_service(*service),
-            Op::UpdateService { id, spec, vips, at_revision } => {
-                self.update_service(id, *spec, vips, at_revision)
-            }
+            Op::UpdateService {
+                id,
+                spec,
+                vips,
+                at_revision,
+            } => self.update_service(id, *spec, vips, at_revision),
             Op::RemoveService(id) => self.remove_service(id),
             Op::PutStack(stack) => {
                 let meta = match self.state.stacks.get(&stack.name) {
@@ -118,7 +162,9 @@ impl Run<'_> {
                     None => self.fresh(),
                 };
                 let name = stack.name.clone();
-                let event = self.state.set_stack(&name, Some(Arc::new(Stack { meta, ..stack })));
+                let event = self
+                    .state
+                    .set_stack(&name, Some(Arc::new(Stack { meta, ..stack })));
                 self.events.push(event);
                 Ok(())
             }
@@ -131,11 +177,19 @@ impl Run<'_> {
                 Ok(())
             }
             Op::CreateTask(task) => self.create_task(*task),
-            Op::AssignTask { id, node, addresses, ports } => self.assign_task(id, node, addresses, ports),
+            Op::AssignTask {
+                id,
+                node,
+                addresses,
+                ports,
+            } => self.assign_task(id, node, addresses, ports),
             Op::SetTaskDesired { id, desired } => {
                 let old = self.task(id)?;
                 if desired > old.desired {
-                    self.set_task(Task { desired, ..(*old).clone() });
+                    self.set_task(Task {
+                        desired,
+                        ..(*old).clone()
+                    });
                 }
                 Ok(())
             }
@@ -146,7 +200,10 @@ impl Run<'_> {
             Op::RemoveTask(id) => {
                 let task = self.task(id)?;
                 if task.node.is_some() && !task.status.state.is_ended() {
-                    return refuse(ErrorKind::InUse, format!("task {id} has not ended on its node"));
+                    return refuse(
+                        ErrorKind::InUse,
+                        format!("task {id} has not ended on its node"),
+                    );
                 }
                 let event = self.state.set_task(id, None);
                 self.events.push(event);
@@ -157,11 +214,19 @@ impl Run<'_> {
     }
 
     fn fresh(&self) -> Meta {
-        Meta { created_at: self.at, updated_at: self.at, revision: self.revision }
+        Meta {
+            created_at: self.at,
+            updated_at: self.at,
+            revision: self.revision,
+        }
     }
 
     fn touched(&self, old: Meta) -> Meta {
-        Meta { updated_at: self.at, revision: self.revision, ..old }
+        Meta {
+            updated_at: self.at,
+            revision: self.revision,
+            ..old
+        }
     }
 
     fn set_cluster(&mut self, cluster: crate::model::Cluster) {
@@ -182,21 +247,37 @@ impl Run<'_> {
     }
 
     fn node(&self, id: NodeId) -> Result<Arc<Node>, ApplyError> {
-        self.state.nodes.get(&id).cloned().ok_or_else(|| missing("node", id))
+        self.state
+            .nodes
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| missing("node", id))
     }
 
     fn task(&self, id: TaskId) -> Result<Arc<Task>, ApplyError> {
-        self.state.tasks.get(&id).cloned().ok_or_else(|| missing("task", id))
+        self.state
+            .tasks
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| missing("task", id))
     }
 
     fn service(&self, id: ServiceId) -> Result<Arc<Service>, ApplyError> {
-        self.state.services.get(&id).cloned().ok_or_else(|| missing("service", id))
+        self.state
+            .services
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| missing("service", id))
     }
 
     fn remove_node(&mut self, id: NodeId) -> Outcome {
         self.node(id)?;
-        let tasks: Vec<_> =
-            self.state.tasks_of_node(id).filter(|t| !t.status.state.is_ended()).cloned().collect();
+        let tasks: Vec<_> = self
+            .state
+            .tasks_of_node(id)
+            .filter(|t| !t.status.state.is_ended())
+            .cloned()
+            .collect();
         for task in tasks {
             let status = TaskStatus {
                 state: TaskState::Orphaned,
@@ -204,7 +285,10 @@ impl Run<'_> {
                 message: "its node was removed from the cluster".into(),
                 ..task.status.clone()
             };
-            self.set_task(Task { status, ..(*task).clone() });
+            self.set_task(Task {
+                status,
+                ..(*task).clone()
+            });
         }
         let event = self.state.set_node(id, None);
         self.events.push(event);
@@ -213,19 +297,26 @@ impl Run<'_> {
 
     fn create_network(&mut self, mut network: crate::model::Network) -> Outcome {
         let name = &network.spec.name;
-        if self.state.networks.contains_key(&network.id) || self.state.network_by_name(name).is_some() {
+        if self.state.networks.contains_key(&network.id)
+            || self.state.network_by_name(name).is_some()
+        {
             return refuse(ErrorKind::Taken, format!("network {name} is there already"));
         }
         if network.vni == 0 || network.vni >= 1 << 24 {
-            return refuse(ErrorKind::Invalid, format!("network {name}: {} is no VNI", network.vni));
+            return refuse(
+                ErrorKind::Invalid,
+                format!("network {name}: {} is no VNI", network.vni),
+            );
         }
         if let Some(other) = self.state.vni_holder(network.vni) {
-            return refuse(ErrorKind::Conflict, format!("VNI {} is held by network {other}", network.vni));
+            return refuse(
+                ErrorKind::Conflict,
+                format!("VNI {} is held by network {other}", network.vni),
+            );
         }
-        let overlap =
-            self.state.networks.values().find(|other| {
-                other.subnet.contains(&network.subnet) || network.subnet.contains(&other.subnet)
-            });
+        let overlap = self.state.networks.values().find(|other| {
+            other.subnet.contains(&network.subnet) || network.subnet.contains(&other.subnet)
+        });
         if let Some(other) = overlap {
             return refuse(
                 ErrorKind::Taken,
@@ -242,7 +333,12 @@ impl Run<'_> {
     }
 
     fn remove_network(&mut self, id: NetworkId) -> Outcome {
-        let network = self.state.networks.get(&id).cloned().ok_or_else(|| missing("network", id))?;
+        let network = self
+            .state
+            .networks
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| missing("network", id))?;
         let users: Vec<_> = self
             .state
             .services
@@ -253,7 +349,11 @@ impl Run<'_> {
         if !users.is_empty() {
             return refuse(
                 ErrorKind::InUse,
-                format!("network {} is used by {}; remove these first", network.spec.name, users.join(", ")),
+                format!(
+                    "network {} is used by {}; remove these first",
+                    network.spec.name,
+                    users.join(", ")
+                ),
             );
         }
         if let Some(held) = self.state.addresses(id) {
@@ -291,7 +391,9 @@ impl Run<'_> {
 
     fn create_service(&mut self, mut service: Service) -> Outcome {
         let name = &service.spec.name;
-        if self.state.services.contains_key(&service.id) || self.state.service_by_name(name).is_some() {
+        if self.state.services.contains_key(&service.id)
+            || self.state.service_by_name(name).is_some()
+        {
             return refuse(ErrorKind::Taken, format!("service {name} is there already"));
         }
         self.check_networks(&service.spec)?;
@@ -312,19 +414,36 @@ impl Run<'_> {
         at_revision: u64,
     ) -> Outcome {
         let old = self.service(id)?;
-        same_revision(&format!("service {}", old.spec.name), old.meta.revision, at_revision)?;
+        same_revision(
+            &format!("service {}", old.spec.name),
+            old.meta.revision,
+            at_revision,
+        )?;
         if spec.name != old.spec.name {
-            return refuse(ErrorKind::Invalid, format!("service {} can't be renamed", old.spec.name));
+            return refuse(
+                ErrorKind::Invalid,
+                format!("service {} can't be renamed", old.spec.name),
+            );
         }
         self.check_networks(&spec)?;
         self.check_vips(id, &vips)?;
         // Published ports are the template's matter too: a running task can't change them.
         let changed = spec.template != old.spec.template || spec.ports != old.spec.ports;
-        let template_revision = if changed { self.revision } else { old.template_revision };
+        let template_revision = if changed {
+            self.revision
+        } else {
+            old.template_revision
+        };
         if changed {
             self.put_template(id, &spec);
         }
-        let new = Service { id, meta: self.touched(old.meta), spec, template_revision, vips };
+        let new = Service {
+            id,
+            meta: self.touched(old.meta),
+            spec,
+            template_revision,
+            vips,
+        };
         let event = self.state.set_service(id, Some(Arc::new(new)));
         self.events.push(event);
         if changed {
@@ -340,7 +459,10 @@ impl Run<'_> {
         self.events.push(event);
         for task in tasks {
             let desired = task.desired.max(TaskState::Remove);
-            self.set_task(Task { desired, ..(*task).clone() });
+            self.set_task(Task {
+                desired,
+                ..(*task).clone()
+            });
         }
         self.drop_template(id, service.template_revision);
         Ok(())
@@ -354,7 +476,11 @@ impl Run<'_> {
 
     /// Forgets a version of a template once it is neither current nor run by a task.
     fn drop_template(&mut self, service: ServiceId, revision: u64) {
-        let current = self.state.services.get(&service).is_some_and(|s| s.template_revision == revision);
+        let current = self
+            .state
+            .services
+            .get(&service)
+            .is_some_and(|s| s.template_revision == revision);
         let key = (service, revision);
         if !current && !self.state.indexes.template_users.contains_key(&key) {
             let event = self.state.set_template(key, None);
@@ -379,7 +505,11 @@ impl Run<'_> {
     }
 
     fn check_address(&self, network: NetworkId, addr: Ipv4Addr, wanted_by: Holder) -> Outcome {
-        let object = self.state.networks.get(&network).ok_or_else(|| missing("network", network))?;
+        let object = self
+            .state
+            .networks
+            .get(&network)
+            .ok_or_else(|| missing("network", network))?;
         if !object.subnet.contains(&addr) {
             let name = &object.spec.name;
             return refuse(
@@ -387,10 +517,17 @@ impl Run<'_> {
                 format!("{addr} is not in {} of network {name}", object.subnet),
             );
         }
-        match self.state.addresses(network).and_then(|held| held.get(&addr)) {
+        match self
+            .state
+            .addresses(network)
+            .and_then(|held| held.get(&addr))
+        {
             Some(holder) if *holder != wanted_by => refuse(
                 ErrorKind::Conflict,
-                format!("{addr} of network {} is held by {holder:?}", object.spec.name),
+                format!(
+                    "{addr} of network {} is held by {holder:?}",
+                    object.spec.name
+                ),
             ),
             _ => Ok(()),
         }
@@ -423,13 +560,23 @@ impl Run<'_> {
 
     fn create_task(&mut self, mut task: Task) -> Outcome {
         if self.state.tasks.contains_key(&task.id) {
-            return refuse(ErrorKind::Taken, format!("task {} is there already", task.id));
+            return refuse(
+                ErrorKind::Taken,
+                format!("task {} is there already", task.id),
+            );
         }
         self.service(task.service)?;
-        if !self.state.templates.contains_key(&(task.service, task.template_revision)) {
+        if !self
+            .state
+            .templates
+            .contains_key(&(task.service, task.template_revision))
+        {
             return refuse(
                 ErrorKind::Conflict,
-                format!("service {} has no version {}", task.service_name, task.template_revision),
+                format!(
+                    "service {} has no version {}",
+                    task.service_name, task.template_revision
+                ),
             );
         }
         match task.node {
@@ -438,7 +585,10 @@ impl Run<'_> {
             None => {
                 return refuse(
                     ErrorKind::Invalid,
-                    format!("task {} has no node, so it can hold no address and no port", task.id),
+                    format!(
+                        "task {} has no node, so it can hold no address and no port",
+                        task.id
+                    ),
                 );
             }
         }
@@ -457,16 +607,31 @@ impl Run<'_> {
     ) -> Outcome {
         let old = self.task(id)?;
         if old.node.is_some() || old.status.state > TaskState::Pending {
-            return refuse(ErrorKind::Conflict, format!("task {id} has a node already or has ended"));
+            return refuse(
+                ErrorKind::Conflict,
+                format!("task {id} has a node already or has ended"),
+            );
         }
         self.check_place(id, node, &addresses, &ports)?;
-        let status = TaskStatus { state: TaskState::Assigned, at: self.at, ..TaskStatus::default() };
-        self.set_task(Task { node: Some(node), addresses, ports, status, ..(*old).clone() });
+        let status = TaskStatus {
+            state: TaskState::Assigned,
+            at: self.at,
+            ..TaskStatus::default()
+        };
+        self.set_task(Task {
+            node: Some(node),
+            addresses,
+            ports,
+            status,
+            ..(*old).clone()
+        });
         Ok(())
     }
 
     fn set_task_status(&mut self, id: TaskId, status: TaskStatus) {
-        let Some(old) = self.state.tasks.get(&id).cloned() else { return };
+        let Some(old) = self.state.tasks.get(&id).cloned() else {
+            return;
+        };
         if status.state == TaskState::Remove {
             // Only ever wished for: no task is that.
             return;
@@ -479,7 +644,10 @@ impl Run<'_> {
         {
             return;
         }
-        self.set_task(Task { status, ..(*old).clone() });
+        self.set_task(Task {
+            status,
+            ..(*old).clone()
+        });
     }
 }
 

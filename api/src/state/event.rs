@@ -1,7 +1,8 @@
 //! What a transaction changed.
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId, TaskTemplate,
+    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId,
+    TaskTemplate,
 };
 use std::sync::Arc;
 
@@ -21,5 +22,9 @@ pub enum Event {
     /// A task.
     Task(TaskId, Option<Arc<Task>>, Option<Arc<Task>>),
     /// A version of a service's template.
-    Template((ServiceId, u64), Option<Arc<TaskTemplate>>, Option<Arc<TaskTemplate>>),
+    Template(
+        (ServiceId, u64),
+        Option<Arc<TaskTemplate>>,
+        Option<Arc<TaskTemplate>>,
+    ),
 }

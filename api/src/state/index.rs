@@ -2,7 +2,8 @@
 
 use super::{Event, State, replace};
 use crate::model::{
-    Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId, TaskTemplate,
+    Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId,
+    TaskTemplate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -43,7 +44,10 @@ fn unlink<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: &V)
 
 impl Indexes {
     fn hold(&mut self, network: NetworkId, addr: Ipv4Addr, holder: Holder) {
-        self.addresses.entry(network).or_default().insert(addr, holder);
+        self.addresses
+            .entry(network)
+            .or_default()
+            .insert(addr, holder);
     }
 
     fn free(&mut self, network: NetworkId, addr: Ipv4Addr) {
@@ -56,8 +60,14 @@ impl Indexes {
     }
 
     fn add_task(&mut self, task: &Task) {
-        self.tasks_by_service.entry(task.service).or_default().insert(task.id);
-        *self.template_users.entry((task.service, task.template_revision)).or_default() += 1;
+        self.tasks_by_service
+            .entry(task.service)
+            .or_default()
+            .insert(task.id);
+        *self
+            .template_users
+            .entry((task.service, task.template_revision))
+            .or_default() += 1;
         if let Some(node) = task.node {
             self.tasks_by_node.entry(node).or_default().insert(task.id);
         }
@@ -65,8 +75,13 @@ impl Indexes {
             for held in &task.addresses {
                 self.hold(held.network, held.addr, Holder::Task(task.id));
             }
-            for (node, port) in task.node.iter().flat_map(|n| task.ports.iter().map(move |p| (*n, p))) {
-                self.ports.insert((node, port.protocol, port.published), task.id);
+            for (node, port) in task
+                .node
+                .iter()
+                .flat_map(|n| task.ports.iter().map(move |p| (*n, p)))
+            {
+                self.ports
+                    .insert((node, port.protocol, port.published), task.id);
             }
         }
     }
@@ -87,7 +102,11 @@ impl Indexes {
             for held in &task.addresses {
                 self.free(held.network, held.addr);
             }
-            for (node, port) in task.node.iter().flat_map(|n| task.ports.iter().map(move |p| (*n, p))) {
+            for (node, port) in task
+                .node
+                .iter()
+                .flat_map(|n| task.ports.iter().map(move |p| (*n, p)))
+            {
                 self.ports.remove(&(node, port.protocol, port.published));
             }
         }
@@ -146,7 +165,11 @@ impl State {
         Event::Task(id, old, new)
     }
 
-    pub(super) fn set_template(&mut self, key: (ServiceId, u64), new: Option<Arc<TaskTemplate>>) -> Event {
+    pub(super) fn set_template(
+        &mut self,
+        key: (ServiceId, u64),
+        new: Option<Arc<TaskTemplate>>,
+    ) -> Event {
         let old = replace(&mut self.templates, key, new.clone());
         Event::Template(key, old, new)
     }

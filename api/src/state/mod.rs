@@ -25,7 +25,8 @@ pub use query::Lookup;
 pub use transaction::{Op, Transaction};
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId, TaskTemplate,
+    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId,
+    TaskTemplate,
 };
 use index::Indexes;
 use std::collections::BTreeMap;
@@ -85,14 +86,22 @@ impl State {
             services: self.services.values().cloned().collect(),
             stacks: self.stacks.values().cloned().collect(),
             tasks: self.tasks.values().cloned().collect(),
-            templates: self.templates.iter().map(|((s, r), t)| (*s, *r, t.clone())).collect(),
+            templates: self
+                .templates
+                .iter()
+                .map(|((s, r), t)| (*s, *r, t.clone()))
+                .collect(),
         }
     }
 
     /// A state from the tables of a snapshot.
     #[must_use]
     pub fn from_tables(tables: Tables) -> Self {
-        let mut state = Self { revision: tables.revision, cluster: tables.cluster, ..Self::default() };
+        let mut state = Self {
+            revision: tables.revision,
+            cluster: tables.cluster,
+            ..Self::default()
+        };
         for (service, revision, template) in tables.templates {
             state.templates.insert((service, revision), template);
         }

@@ -72,12 +72,22 @@ impl State {
 
     /// A service's tasks, ended ones too.
     pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.tasks_by_service.get(&service).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+        self.indexes
+            .tasks_by_service
+            .get(&service)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.tasks.get(id))
     }
 
     /// The tasks on a node, ended ones too.
     pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.tasks_by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+        self.indexes
+            .tasks_by_node
+            .get(&node)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.tasks.get(id))
     }
 
     /// The addresses of a network that somebody holds.
@@ -89,7 +99,10 @@ impl State {
     /// Who holds a published port of a node.
     #[must_use]
     pub fn port_holder(&self, node: NodeId, protocol: Protocol, published: u16) -> Option<TaskId> {
-        self.indexes.ports.get(&(node, protocol, published)).copied()
+        self.indexes
+            .ports
+            .get(&(node, protocol, published))
+            .copied()
     }
 
     /// Who holds a VNI.
@@ -101,13 +114,19 @@ impl State {
     /// A service by its full name.
     #[must_use]
     pub fn service_by_name(&self, name: &str) -> Option<&Arc<Service>> {
-        self.indexes.service_names.get(name).and_then(|id| self.services.get(id))
+        self.indexes
+            .service_names
+            .get(name)
+            .and_then(|id| self.services.get(id))
     }
 
     /// A network by its full name.
     #[must_use]
     pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
-        self.indexes.network_names.get(name).and_then(|id| self.networks.get(id))
+        self.indexes
+            .network_names
+            .get(name)
+            .and_then(|id| self.networks.get(id))
     }
 
     /// A service by name, id, or the beginning of its id.
@@ -131,7 +150,10 @@ impl State {
     /// A node by hostname, id, or the beginning of its id.
     #[must_use]
     pub fn find_node(&self, text: &str) -> Lookup<Arc<Node>> {
-        let mut named = self.nodes.values().filter(|n| n.description.hostname == text);
+        let mut named = self
+            .nodes
+            .values()
+            .filter(|n| n.description.hostname == text);
         match (named.next(), named.count()) {
             (Some(node), 0) => Lookup::Found(node.clone()),
             (Some(_), more) => Lookup::Ambiguous(more + 1),
@@ -161,7 +183,10 @@ fn by_prefix<K: Ord + Display, V: Clone>(table: &BTreeMap<K, V>, text: &str) -> 
     if text.is_empty() {
         return Lookup::Missing;
     }
-    let mut found = table.iter().filter(|(id, _)| id.to_string().starts_with(text)).map(|(_, v)| v);
+    let mut found = table
+        .iter()
+        .filter(|(id, _)| id.to_string().starts_with(text))
+        .map(|(_, v)| v);
     match (found.next(), found.count()) {
         (Some(one), 0) => Lookup::Found(one.clone()),
         (Some(_), more) => Lookup::Ambiguous(more + 1),

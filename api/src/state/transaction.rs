@@ -1,8 +1,9 @@
 //! What can be asked of the state.
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec, NodeStatus, PublishedPort, Service,
-    ServiceId, ServiceSpec, Stack, Task, TaskAddress, TaskId, TaskState, TaskStatus, Timestamp,
+    Cluster, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
+    PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress, TaskId, TaskState,
+    TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

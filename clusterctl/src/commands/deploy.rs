@@ -11,9 +11,11 @@ use std::time::Duration;
 
 /// Deploy a Compose file as a stack, or change the stack to what the file says
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Services that are no longer in the file are removed. Deploying the same file again changes \
+#[command(
+    after_help = "Services that are no longer in the file are removed. Deploying the same file again changes \
                         nothing.\n\nExamples:\n  clusterctl deploy -c flask-redis.yml shop\n  clusterctl deploy --detach -c \
-                        - shop < flask-redis.yml")]
+                        - shop < flask-redis.yml"
+)]
 pub struct Args {
     /// The Compose file; - reads standard input
     #[arg(short, long, value_name = "FILE")]
@@ -37,12 +39,17 @@ const STEADY: Duration = Duration::from_secs(1);
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     names::check_stack(&args.stack)?;
     let spec = read_manifest(&args.compose_file, &args.stack)?;
-    let request = DeployStackRequest { spec: Some((&spec).into()) };
+    let request = DeployStackRequest {
+        spec: Some((&spec).into()),
+    };
     let done = client.control().deploy_stack(request).await?.into_inner();
     let progress = Progress::start();
-    for (what, names) in
-        [("created", &done.created), ("updated", &done.updated), ("removed", &done.removed), ("unchanged", &done.unchanged)]
-    {
+    for (what, names) in [
+        ("created", &done.created),
+        ("updated", &done.updated),
+        ("removed", &done.removed),
+        ("unchanged", &done.unchanged),
+    ] {
         for name in names {
             progress.note(&format!("{what} {name}"));
         }
@@ -51,7 +58,10 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     if args.detach {
         return output::line(format!("Stack {} is being deployed.", args.stack));
     }
-    let filter = ListServicesRequest { stack: Some(args.stack.clone()), ..ListServicesRequest::default() };
+    let filter = ListServicesRequest {
+        stack: Some(args.stack.clone()),
+        ..ListServicesRequest::default()
+    };
     // What has changed may start and then fail: it is looked at a moment longer.
     let changed = !(done.created.is_empty() && done.updated.is_empty());
     let steady = if changed { STEADY } else { Duration::ZERO };
@@ -61,11 +71,14 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 
 fn read_manifest(path: &Path, stack: &str) -> Result<api::model::StackSpec> {
     let (shown, text) = if path == Path::new("-") {
-        let text = read_limited(std::io::stdin().lock()).context("can't read the Compose file from standard input")?;
+        let text = read_limited(std::io::stdin().lock())
+            .context("can't read the Compose file from standard input")?;
         (PathBuf::from("<stdin>"), text)
     } else {
-        let file = std::fs::File::open(path).with_context(|| format!("can't read the Compose file {}", path.display()))?;
-        let text = read_limited(file).with_context(|| format!("can't read the Compose file {}", path.display()))?;
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("can't read the Compose file {}", path.display()))?;
+        let text = read_limited(file)
+            .with_context(|| format!("can't read the Compose file {}", path.display()))?;
         (path.to_owned(), text)
     };
     let here = std::env::current_dir().context("can't tell the current folder")?;
@@ -74,7 +87,12 @@ fn read_manifest(path: &Path, stack: &str) -> Result<api::model::StackSpec> {
         _ => here,
     };
     let env = |name: &str| std::env::var(name).ok();
-    let input = manifest::Input { stack, files: vec![(shown, text)], env: &env, base_dir: &base_dir };
+    let input = manifest::Input {
+        stack,
+        files: vec![(shown, text)],
+        env: &env,
+        base_dir: &base_dir,
+    };
     match manifest::read(input) {
         Ok((spec, warnings)) => {
             for warning in warnings {
@@ -86,7 +104,11 @@ fn read_manifest(path: &Path, stack: &str) -> Result<api::model::StackSpec> {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             match lines.as_slice() {
                 [one] => bail!("{one}"),
-                many => bail!("{} errors; nothing was deployed:\n  {}", many.len(), many.join("\n  ")),
+                many => bail!(
+                    "{} errors; nothing was deployed:\n  {}",
+                    many.len(),
+                    many.join("\n  ")
+                ),
             }
         }
     }

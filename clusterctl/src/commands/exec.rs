@@ -47,9 +47,15 @@ const IN_FLIGHT: usize = 16;
 
 pub async fn run(client: &Client, args: Args) -> Result<u8> {
     if args.tty {
-        bail!("exec -t is not supported yet: there is no terminal in the container; use -i to pass standard input");
+        bail!(
+            "exec -t is not supported yet: there is no terminal in the container; use -i to pass standard input"
+        );
     }
-    if let Some(wrong) = args.env.iter().find(|e| !e.contains('=') || e.starts_with('=')) {
+    if let Some(wrong) = args
+        .env
+        .iter()
+        .find(|e| !e.contains('=') || e.starts_with('='))
+    {
         bail!("the variable {wrong:?} is not KEY=VALUE");
     }
     let start = ExecStart {
@@ -60,9 +66,16 @@ pub async fn run(client: &Client, args: Args) -> Result<u8> {
         user: args.user.unwrap_or_default(),
     };
     let (tx, rx) = mpsc::channel(IN_FLIGHT);
-    tx.send(ExecInput { input: Some(Input::Start(start)) }).await?;
+    tx.send(ExecInput {
+        input: Some(Input::Start(start)),
+    })
+    .await?;
     let input = tokio::spawn(pass_input(tx, args.interactive));
-    let mut stream = client.control().exec(ReceiverStream::new(rx)).await?.into_inner();
+    let mut stream = client
+        .control()
+        .exec(ReceiverStream::new(rx))
+        .await?
+        .into_inner();
     let mut code = None;
     while let Some(message) = stream.message().await? {
         match message.output {
@@ -91,7 +104,10 @@ async fn pass_input(tx: mpsc::Sender<ExecInput>, interactive: bool) {
         let tx = tx.clone();
         async move { tx.send(ExecInput { input: Some(input) }).await.is_ok() }
     };
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return;
     };
     let mut stdin = tokio::io::stdin();

@@ -6,7 +6,9 @@ use crate::progress::Progress;
 use crate::time::ago;
 use anyhow::{Context, Result, bail};
 use api::proto::load_image_input::Input;
-use api::proto::{Image, ImageProgress, ListImagesRequest, LoadImageInput, PullImageRequest, RemoveImageRequest};
+use api::proto::{
+    Image, ImageProgress, ListImagesRequest, LoadImageInput, PullImageRequest, RemoveImageRequest,
+};
 use serde::Serialize;
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,15 +27,19 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Load images from a file: what `docker save` writes, or an OCI layout as a tar
-    #[command(after_help = "Examples:\n  clusterctl image load -i redis.tar\n  docker save redis:7 | clusterctl image load")]
+    #[command(
+        after_help = "Examples:\n  clusterctl image load -i redis.tar\n  docker save redis:7 | clusterctl image load"
+    )]
     Load {
         /// The file; standard input if not given
         #[arg(short, long, value_name = "FILE")]
         input: Option<PathBuf>,
     },
     /// Pull an image from its registry
-    #[command(after_help = "Examples:\n  clusterctl image pull redis:7\n  clusterctl image pull --username me \
-                            --password-stdin registry.example.com/app:1 < password")]
+    #[command(
+        after_help = "Examples:\n  clusterctl image pull redis:7\n  clusterctl image pull --username me \
+                            --password-stdin registry.example.com/app:1 < password"
+    )]
     Pull(Pull),
     /// List the images
     #[command(visible_alias = "list")]
@@ -84,7 +90,11 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Command::Ls { format, quiet } => ls(client, format, quiet).await,
         Command::Rm { force, images } => {
             for reference in images {
-                let reply = client.daemon().remove_image(RemoveImageRequest { reference, force }).await?.into_inner();
+                let reply = client
+                    .daemon()
+                    .remove_image(RemoveImageRequest { reference, force })
+                    .await?
+                    .into_inner();
                 for line in reply.removed {
                     output::line(line)?;
                 }
@@ -97,9 +107,13 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 async fn load(client: &Client, path: Option<PathBuf>) -> Result<()> {
     let (name, source): (String, Box<dyn Read + Send>) = match &path {
         Some(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+            let file = std::fs::File::open(path)
+                .with_context(|| format!("can't read {}", path.display()))?;
             if file.metadata()?.is_dir() {
-                bail!("{} is a folder; pack it with `tar -C {0} -c .` first", path.display());
+                bail!(
+                    "{} is a folder; pack it with `tar -C {0} -c .` first",
+                    path.display()
+                );
             }
             (path.display().to_string(), Box::new(file))
         }
@@ -110,18 +124,26 @@ async fn load(client: &Client, path: Option<PathBuf>) -> Result<()> {
         let name = name.clone();
         move || send_archive(name, source, &tx)
     });
-    let stream = client.daemon().load_image(ReceiverStream::new(rx)).await?.into_inner();
+    let stream = client
+        .daemon()
+        .load_image(ReceiverStream::new(rx))
+        .await?
+        .into_inner();
     let done = follow(stream).await;
     match done {
         // A read error is the cause of whatever clusterd then made of the archive's end.
         Err(error) => {
             if reader.is_finished() {
-                reader.await?.with_context(|| format!("can't read {name}"))?;
+                reader
+                    .await?
+                    .with_context(|| format!("can't read {name}"))?;
             }
             Err(error)
         }
         Ok(images) => {
-            reader.await?.with_context(|| format!("can't read {name}"))?;
+            reader
+                .await?
+                .with_context(|| format!("can't read {name}"))?;
             for image in images {
                 match image.references.is_empty() {
                     true => output::line(format!("loaded {}", image.id))?,
@@ -134,8 +156,17 @@ async fn load(client: &Client, path: Option<PathBuf>) -> Result<()> {
 }
 
 /// Sends the archive; ends quietly when clusterd has had enough.
-fn send_archive(name: String, mut source: Box<dyn Read + Send>, tx: &mpsc::Sender<LoadImageInput>) -> std::io::Result<()> {
-    if tx.blocking_send(LoadImageInput { input: Some(Input::Name(name)) }).is_err() {
+fn send_archive(
+    name: String,
+    mut source: Box<dyn Read + Send>,
+    tx: &mpsc::Sender<LoadImageInput>,
+) -> std::io::Result<()> {
+    if tx
+        .blocking_send(LoadImageInput {
+            input: Some(Input::Name(name)),
+        })
+        .is_err()
+    {
         return Ok(());
     }
     loop {
@@ -153,7 +184,12 @@ fn send_archive(name: String, mut source: Box<dyn Read + Send>, tx: &mpsc::Sende
             return Ok(());
         }
         chunk.truncate(filled);
-        if tx.blocking_send(LoadImageInput { input: Some(Input::Data(chunk.into())) }).is_err() {
+        if tx
+            .blocking_send(LoadImageInput {
+                input: Some(Input::Data(chunk.into())),
+            })
+            .is_err()
+        {
             return Ok(());
         }
     }
@@ -162,7 +198,11 @@ fn send_archive(name: String, mut source: Box<dyn Read + Send>, tx: &mpsc::Sende
 async fn run_pull(client: &Client, pull: Pull) -> Result<()> {
     let mut password = String::new();
     if pull.password_stdin {
-        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut password).context("can't read the password")?;
+        std::io::stdin()
+            .lock()
+            .take(64 * 1024)
+            .read_to_string(&mut password)
+            .context("can't read the password")?;
         let end = password.trim_end_matches(['\r', '\n']).len();
         password.truncate(end);
     }
@@ -174,7 +214,11 @@ async fn run_pull(client: &Client, pull: Pull) -> Result<()> {
     };
     let stream = client.daemon().pull_image(request).await?.into_inner();
     for image in follow(stream).await? {
-        output::line(format!("pulled {} ({})", output::join(&image.references), image.digest))?;
+        output::line(format!(
+            "pulled {} ({})",
+            output::join(&image.references),
+            image.digest
+        ))?;
     }
     Ok(())
 }
@@ -189,7 +233,12 @@ async fn follow(mut stream: Streaming<ImageProgress>) -> Result<Vec<Image>> {
             (0, 0) => progress.say(&step.message),
             // Only a terminal is told every byte.
             (0, so_far) => progress.update(&format!("{} {}", step.message, bytes(so_far))),
-            (total, so_far) => progress.update(&format!("{} {} of {}", step.message, bytes(so_far), bytes(total))),
+            (total, so_far) => progress.update(&format!(
+                "{} {} of {}",
+                step.message,
+                bytes(so_far),
+                bytes(total)
+            )),
         }
         done.extend(step.done);
     }
@@ -208,7 +257,11 @@ struct Row {
 }
 
 async fn ls(client: &Client, format: FormatArg, quiet: bool) -> Result<()> {
-    let reply = client.daemon().list_images(ListImagesRequest {}).await?.into_inner();
+    let reply = client
+        .daemon()
+        .list_images(ListImagesRequest {})
+        .await?
+        .into_inner();
     let mut rows: Vec<Row> = reply
         .images
         .into_iter()
@@ -226,11 +279,30 @@ async fn ls(client: &Client, format: FormatArg, quiet: bool) -> Result<()> {
         return rows.iter().try_for_each(|row| output::line(&row.id));
     }
     let now = jiff::Timestamp::now();
-    output::list(format.format, &rows, &["IMAGE", "ID", "CREATED", "LAYERS", "SIZE"], |row| {
-        let name = if row.references.is_empty() { "<none>".into() } else { output::join(&row.references) };
-        let id = row.id.strip_prefix("sha256:").unwrap_or(&row.id);
-        // Reproducible builds say 1970, and mean nothing by it.
-        let created = if row.created_at == 0 { "-".into() } else { ago(row.created_at, now) };
-        vec![name, output::short(id), created, row.layers.to_string(), bytes(row.size)]
-    })
+    output::list(
+        format.format,
+        &rows,
+        &["IMAGE", "ID", "CREATED", "LAYERS", "SIZE"],
+        |row| {
+            let name = if row.references.is_empty() {
+                "<none>".into()
+            } else {
+                output::join(&row.references)
+            };
+            let id = row.id.strip_prefix("sha256:").unwrap_or(&row.id);
+            // Reproducible builds say 1970, and mean nothing by it.
+            let created = if row.created_at == 0 {
+                "-".into()
+            } else {
+                ago(row.created_at, now)
+            };
+            vec![
+                name,
+                output::short(id),
+                created,
+                row.layers.to_string(),
+                bytes(row.size),
+            ]
+        },
+    )
 }

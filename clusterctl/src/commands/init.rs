@@ -7,8 +7,10 @@ use api::proto::InitRequest;
 
 /// Make a cluster, with this machine as its first manager
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  clusterctl init\n  clusterctl init --advertise-addr 192.168.205.10\n  clusterctl init \
-                        --address-pool 10.64.0.0/12 --subnet-prefix 22")]
+#[command(
+    after_help = "Examples:\n  clusterctl init\n  clusterctl init --advertise-addr 192.168.205.10\n  clusterctl init \
+                        --address-pool 10.64.0.0/12 --subnet-prefix 22"
+)]
 pub struct Args {
     /// The address other nodes reach this machine at; needed when it has several
     #[arg(long, value_name = "IP")]

@@ -9,12 +9,19 @@ use api::proto::JoinRequest;
 
 /// Make this machine part of a cluster
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The token says whether it joins as a worker or as a manager; `clusterctl join-token` on a \
+#[command(
+    after_help = "The token says whether it joins as a worker or as a manager; `clusterctl join-token` on a \
                         manager prints the whole command.\n\nExample:\n  clusterctl join --token CLSTR-1-... \
-                        192.168.205.10")]
+                        192.168.205.10"
+)]
 pub struct Args {
     /// The join token
-    #[arg(long, value_name = "TOKEN", env = "CLUSTERCTL_JOIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CLUSTERCTL_JOIN_TOKEN",
+        hide_env_values = true
+    )]
     token: String,
     /// The address other nodes reach this machine at; needed when it has several
     #[arg(long, value_name = "IP")]
@@ -40,9 +47,15 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             if !step.message.is_empty() {
                 progress.note(&step.message);
             }
-            return output::line(format!("This machine joined the cluster as a {} (node {node}).", done.role));
+            return output::line(format!(
+                "This machine joined the cluster as a {} (node {node}).",
+                done.role
+            ));
         }
         progress.say(&step.message);
     }
-    Err(anyhow::anyhow!("clusterd ended the call before the join was done")).context("can't join")
+    Err(anyhow::anyhow!(
+        "clusterd ended the call before the join was done"
+    ))
+    .context("can't join")
 }

@@ -7,8 +7,10 @@ use api::proto::GetJoinTokensRequest;
 
 /// Print the command that joins another machine
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  clusterctl join-token worker\n  clusterctl join-token -q manager\n  clusterctl \
-                        join-token --rotate worker   # tokens given out before no longer work")]
+#[command(
+    after_help = "Examples:\n  clusterctl join-token worker\n  clusterctl join-token -q manager\n  clusterctl \
+                        join-token --rotate worker   # tokens given out before no longer work"
+)]
 pub struct Args {
     /// What the machine will be
     #[arg(value_enum)]
@@ -32,7 +34,11 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         rotate_worker: args.rotate && args.role == RoleArg::Worker,
         rotate_manager: args.rotate && args.role == RoleArg::Manager,
     };
-    let tokens = client.control().get_join_tokens(request).await?.into_inner();
+    let tokens = client
+        .control()
+        .get_join_tokens(request)
+        .await?
+        .into_inner();
     let (token, role) = match args.role {
         RoleArg::Worker => (tokens.worker, "worker"),
         RoleArg::Manager => (tokens.manager, "manager"),

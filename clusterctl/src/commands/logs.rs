@@ -8,8 +8,10 @@ use std::io::Write;
 
 /// Print what a service's or a task's containers wrote, from every node
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  clusterctl service logs shop_web\n  clusterctl service logs -f --tail 20 -t \
-                        shop_web.1\n  clusterctl service logs --since 10m shop_redis")]
+#[command(
+    after_help = "Examples:\n  clusterctl service logs shop_web\n  clusterctl service logs -f --tail 20 -t \
+                        shop_web.1\n  clusterctl service logs --since 10m shop_redis"
+)]
 pub struct Args {
     /// Go on printing what is written
     #[arg(short, long)]
@@ -67,10 +69,15 @@ fn write(record: &LogRecord, timestamps: bool, raw: bool) -> std::io::Result<()>
         write!(line, "{}@{} | ", record.task, record.node)?;
     }
     if timestamps {
-        let at = jiff::Timestamp::from_nanosecond(record.at_ns.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let at = jiff::Timestamp::from_nanosecond(record.at_ns.into())
+            .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(line, "{at:.9} ")?;
     }
     line.extend_from_slice(&record.line);
     line.push(b'\n');
-    if record.stderr { std::io::stderr().lock().write_all(&line) } else { std::io::stdout().lock().write_all(&line) }
+    if record.stderr {
+        std::io::stderr().lock().write_all(&line)
+    } else {
+        std::io::stdout().lock().write_all(&line)
+    }
 }

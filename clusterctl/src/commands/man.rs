@@ -15,7 +15,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    std::fs::create_dir_all(&args.dir).with_context(|| format!("can't make {}", args.dir.display()))?;
+    std::fs::create_dir_all(&args.dir)
+        .with_context(|| format!("can't make {}", args.dir.display()))?;
     clap_mangen::generate_to(Cli::command(), &args.dir)
         .with_context(|| format!("can't write man pages into {}", args.dir.display()))?;
     output::line(format!("man pages written into {}", args.dir.display()))

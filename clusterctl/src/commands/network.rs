@@ -26,8 +26,10 @@ enum Command {
         format: FormatArg,
     },
     /// Make a network that spans all nodes
-    #[command(after_help = "Examples:\n  clusterctl network create -d overlay demo\n  clusterctl network create --subnet \
-                            10.7.0.0/22 --internal back")]
+    #[command(
+        after_help = "Examples:\n  clusterctl network create -d overlay demo\n  clusterctl network create --subnet \
+                            10.7.0.0/22 --internal back"
+    )]
     Create(Create),
     /// Show all that is known of networks, as JSON
     Inspect {
@@ -76,9 +78,15 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Command::Rm { networks } => {
             let mut each = Each::default();
             for network in networks {
-                let request = RemoveNetworkRequest { network: network.clone() };
+                let request = RemoveNetworkRequest {
+                    network: network.clone(),
+                };
                 let removed = client.control().remove_network(request).await;
-                each.note(removed.map_err(Into::into).and_then(|_| output::line(network)));
+                each.note(
+                    removed
+                        .map_err(Into::into)
+                        .and_then(|_| output::line(network)),
+                );
             }
             each.end()
         }
@@ -86,13 +94,26 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 }
 
 async fn fetch(client: &Client, networks: Vec<String>) -> Result<Vec<NetworkRow>> {
-    all(client.control().list_networks(ListNetworksRequest { networks }).await?.into_inner().networks)
+    all(client
+        .control()
+        .list_networks(ListNetworksRequest { networks })
+        .await?
+        .into_inner()
+        .networks)
 }
 
 async fn ls(client: &Client, format: Format) -> Result<()> {
     let mut rows = fetch(client, vec![]).await?;
     rows.sort_by(|a, b| a.network.spec.name.cmp(&b.network.spec.name));
-    let header = ["ID", "NAME", "DRIVER", "SUBNET", "VNI", "ADDRESSES", "SERVICES"];
+    let header = [
+        "ID",
+        "NAME",
+        "DRIVER",
+        "SUBNET",
+        "VNI",
+        "ADDRESSES",
+        "SERVICES",
+    ];
     output::list(format, &rows, &header, |row| {
         let network = &row.network;
         vec![
@@ -123,6 +144,12 @@ async fn run_create(client: &Client, create: Create) -> Result<()> {
         internal: create.internal,
         attachable: create.attachable,
     };
-    let made = client.control().create_network(CreateNetworkRequest { spec: Some((&spec).into()) }).await?.into_inner();
+    let made = client
+        .control()
+        .create_network(CreateNetworkRequest {
+            spec: Some((&spec).into()),
+        })
+        .await?
+        .into_inner();
     output::line(api::convert::network_id(&made.id)?)
 }

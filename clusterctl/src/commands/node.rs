@@ -21,7 +21,10 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the nodes
-    #[command(visible_alias = "list", after_help = "Example:\n  clusterctl node ls --format json")]
+    #[command(
+        visible_alias = "list",
+        after_help = "Example:\n  clusterctl node ls --format json"
+    )]
     Ls {
         #[command(flatten)]
         format: FormatArg,
@@ -50,8 +53,10 @@ enum Command {
         format: FormatArg,
     },
     /// Change a node's availability or labels
-    #[command(after_help = "Examples:\n  clusterctl node update --label-add disk=ssd node2\n  clusterctl node update \
-                            --availability drain node2")]
+    #[command(
+        after_help = "Examples:\n  clusterctl node update --label-add disk=ssd node2\n  clusterctl node update \
+                            --availability drain node2"
+    )]
     Update(Update),
     /// Remove a node that has left or is down
     Rm {
@@ -91,15 +96,29 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Ls { format, quiet } => ls(client, format.format, quiet).await,
         Command::Inspect { nodes, json: _ } => output::json(&fetch(client, nodes).await?),
-        Command::Ps { node, no_trunc, format } => {
-            let request = ListTasksRequest { node: Some(node), ..ListTasksRequest::default() };
-            tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
+        Command::Ps {
+            node,
+            no_trunc,
+            format,
+        } => {
+            let request = ListTasksRequest {
+                node: Some(node),
+                ..ListTasksRequest::default()
+            };
+            tasks::print(
+                format.format,
+                &tasks::fetch(client, request).await?,
+                no_trunc,
+            )
         }
         Command::Update(update) => run_update(client, update).await,
         Command::Rm { force, nodes } => {
             let mut each = Each::default();
             for node in nodes {
-                let request = RemoveNodeRequest { node: node.clone(), force };
+                let request = RemoveNodeRequest {
+                    node: node.clone(),
+                    force,
+                };
                 let removed = client.control().remove_node(request).await;
                 each.note(removed.map_err(Into::into).and_then(|_| output::line(node)));
             }
@@ -109,7 +128,12 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 }
 
 async fn fetch(client: &Client, nodes: Vec<String>) -> Result<Vec<NodeRow>> {
-    all(client.control().list_nodes(ListNodesRequest { nodes }).await?.into_inner().nodes)
+    all(client
+        .control()
+        .list_nodes(ListNodesRequest { nodes })
+        .await?
+        .into_inner()
+        .nodes)
 }
 
 async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
@@ -120,7 +144,16 @@ async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
     if quiet {
         return rows.iter().try_for_each(|row| output::line(row.node.id));
     }
-    let header = ["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER", "ADDRESS", "TASKS", "VERSION"];
+    let header = [
+        "ID",
+        "HOSTNAME",
+        "STATUS",
+        "AVAILABILITY",
+        "MANAGER",
+        "ADDRESS",
+        "TASKS",
+        "VERSION",
+    ];
     output::list(format, &rows, &header, |row| {
         let node = &row.node;
         vec![
@@ -162,7 +195,9 @@ async fn run_update(client: &Client, update: Update) -> Result<()> {
     let mut labels_set = BTreeMap::new();
     for label in &update.label_add {
         match label.split_once('=') {
-            Some((key, value)) if !key.is_empty() => labels_set.insert(key.to_owned(), value.to_owned()),
+            Some((key, value)) if !key.is_empty() => {
+                labels_set.insert(key.to_owned(), value.to_owned())
+            }
             _ => bail!("the label {label:?} is not KEY=VALUE"),
         };
     }

@@ -17,8 +17,16 @@ pub struct NodeRow {
 impl TryFrom<proto::NodeRow> for NodeRow {
     type Error = anyhow::Error;
     fn try_from(row: proto::NodeRow) -> Result<Self> {
-        let node = row.node.context("clusterd sent a node without its object")?.try_into()?;
-        Ok(Self { node, leader: row.leader, reachable: row.reachable, tasks: row.tasks })
+        let node = row
+            .node
+            .context("clusterd sent a node without its object")?
+            .try_into()?;
+        Ok(Self {
+            node,
+            leader: row.leader,
+            reachable: row.reachable,
+            tasks: row.tasks,
+        })
     }
 }
 
@@ -33,8 +41,15 @@ pub struct NetworkRow {
 impl TryFrom<proto::NetworkRow> for NetworkRow {
     type Error = anyhow::Error;
     fn try_from(row: proto::NetworkRow) -> Result<Self> {
-        let network = row.network.context("clusterd sent a network without its object")?.try_into()?;
-        Ok(Self { network, services: row.services, addresses: row.addresses })
+        let network = row
+            .network
+            .context("clusterd sent a network without its object")?
+            .try_into()?;
+        Ok(Self {
+            network,
+            services: row.services,
+            addresses: row.addresses,
+        })
     }
 }
 
@@ -49,8 +64,15 @@ pub struct StackRow {
 impl TryFrom<proto::StackRow> for StackRow {
     type Error = anyhow::Error;
     fn try_from(row: proto::StackRow) -> Result<Self> {
-        let stack = row.stack.context("clusterd sent a stack without its object")?.try_into()?;
-        Ok(Self { stack, services: row.services, networks: row.networks })
+        let stack = row
+            .stack
+            .context("clusterd sent a stack without its object")?
+            .try_into()?;
+        Ok(Self {
+            stack,
+            services: row.services,
+            networks: row.networks,
+        })
     }
 }
 
@@ -66,8 +88,16 @@ pub struct ServiceRow {
 impl TryFrom<proto::ServiceRow> for ServiceRow {
     type Error = anyhow::Error;
     fn try_from(row: proto::ServiceRow) -> Result<Self> {
-        let service = row.service.context("clusterd sent a service without its object")?.try_into()?;
-        Ok(Self { service, running: row.running, wanted: row.wanted, networks: row.networks })
+        let service = row
+            .service
+            .context("clusterd sent a service without its object")?
+            .try_into()?;
+        Ok(Self {
+            service,
+            running: row.running,
+            wanted: row.wanted,
+            networks: row.networks,
+        })
     }
 }
 
@@ -104,9 +134,17 @@ pub struct TaskRow {
 impl TryFrom<proto::TaskRow> for TaskRow {
     type Error = anyhow::Error;
     fn try_from(row: proto::TaskRow) -> Result<Self> {
-        let task = row.task.context("clusterd sent a task without its object")?.try_into()?;
+        let task = row
+            .task
+            .context("clusterd sent a task without its object")?
+            .try_into()?;
         let hostname = Some(row.node).filter(|name| !name.is_empty());
-        Ok(Self { name: row.name, image: row.image, hostname, task })
+        Ok(Self {
+            name: row.name,
+            image: row.image,
+            hostname,
+            task,
+        })
     }
 }
 

@@ -5,7 +5,9 @@ use super::{Each, logs, tasks, wait};
 use crate::client::Client;
 use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Context, Result};
-use api::proto::{ListServicesRequest, ListTasksRequest, RemoveServiceRequest, ScaleServiceRequest};
+use api::proto::{
+    ListServicesRequest, ListTasksRequest, RemoveServiceRequest, ScaleServiceRequest,
+};
 use std::time::Duration;
 
 /// Services: list, inspect, tasks, logs, scale, remove
@@ -74,34 +76,84 @@ enum Command {
 }
 
 fn parse_scale(text: &str) -> Result<(String, u32)> {
-    let (name, count) =
-        text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).context("write it SERVICE=REPLICAS, such as shop_web=3")?;
-    let count = count.parse().with_context(|| format!("{count:?} is no number of tasks"))?;
+    let (name, count) = text
+        .rsplit_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .context("write it SERVICE=REPLICAS, such as shop_web=3")?;
+    let count = count
+        .parse()
+        .with_context(|| format!("{count:?} is no number of tasks"))?;
     Ok((name.to_owned(), count))
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
-        Command::Ls { format, quiet } => ls(client, ListServicesRequest::default(), format.format, quiet).await,
-        Command::Inspect { services, json: _ } => {
-            output::json(&fetch(client, ListServicesRequest { services, stack: None }).await?)
+        Command::Ls { format, quiet } => {
+            ls(client, ListServicesRequest::default(), format.format, quiet).await
         }
-        Command::Ps { no_trunc, format, service } => {
-            let request = ListTasksRequest { service: Some(service), ..ListTasksRequest::default() };
-            tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
+        Command::Inspect { services, json: _ } => output::json(
+            &fetch(
+                client,
+                ListServicesRequest {
+                    services,
+                    stack: None,
+                },
+            )
+            .await?,
+        ),
+        Command::Ps {
+            no_trunc,
+            format,
+            service,
+        } => {
+            let request = ListTasksRequest {
+                service: Some(service),
+                ..ListTasksRequest::default()
+            };
+            tasks::print(
+                format.format,
+                &tasks::fetch(client, request).await?,
+                no_trunc,
+            )
         }
         Command::Logs(args) => logs::run(client, args).await,
-        Command::Scale { detach, timeout, services } => {
+        Command::Scale {
+            detach,
+            timeout,
+            services,
+        } => {
             let names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
             // All of them are there, or none is scaled.
-            fetch(client, ListServicesRequest { services: names.clone(), stack: None }).await?;
+            fetch(
+                client,
+                ListServicesRequest {
+                    services: names.clone(),
+                    stack: None,
+                },
+            )
+            .await?;
             for (service, replicas) in services {
-                client.control().scale_service(ScaleServiceRequest { service: service.clone(), replicas }).await?;
+                client
+                    .control()
+                    .scale_service(ScaleServiceRequest {
+                        service: service.clone(),
+                        replicas,
+                    })
+                    .await?;
                 output::line(format!("{service} scaled to {replicas}"))?;
             }
             if !detach {
-                let filter = ListServicesRequest { services: names, stack: None };
-                wait::services_running(client, &filter, Duration::from_secs(timeout), Duration::ZERO).await?;
+                let filter = ListServicesRequest {
+                    services: names,
+                    stack: None,
+                };
+                wait::services_running(
+                    client,
+                    &filter,
+                    Duration::from_secs(timeout),
+                    Duration::ZERO,
+                )
+                .await?;
             }
             Ok(())
         }
@@ -116,7 +168,9 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 }
 
 async fn remove(client: &Client, service: &str, detach: bool) -> Result<()> {
-    let request = RemoveServiceRequest { service: service.to_owned() };
+    let request = RemoveServiceRequest {
+        service: service.to_owned(),
+    };
     let reply = client.control().remove_service(request).await?.into_inner();
     if !detach {
         wait::gone(client, reply.tasks, None, Duration::from_secs(120)).await?;
@@ -125,30 +179,47 @@ async fn remove(client: &Client, service: &str, detach: bool) -> Result<()> {
 }
 
 async fn fetch(client: &Client, filter: ListServicesRequest) -> Result<Vec<ServiceRow>> {
-    all(client.control().list_services(filter).await?.into_inner().services)
+    all(client
+        .control()
+        .list_services(filter)
+        .await?
+        .into_inner()
+        .services)
 }
 
 /// Lists services.
 ///
 /// # Errors
 /// What clusterd refused.
-pub async fn ls(client: &Client, filter: ListServicesRequest, format: Format, quiet: bool) -> Result<()> {
+pub async fn ls(
+    client: &Client,
+    filter: ListServicesRequest,
+    format: Format,
+    quiet: bool,
+) -> Result<()> {
     let mut rows = fetch(client, filter).await?;
     rows.sort_by(|a, b| a.service.spec.name.cmp(&b.service.spec.name));
     if quiet {
         return rows.iter().try_for_each(|row| output::line(row.service.id));
     }
-    output::list(format, &rows, &["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "NETWORKS", "PORTS"], |row| {
-        vec![
-            short(row.service.id),
-            row.service.spec.name.clone(),
-            row.mode().into(),
-            format!("{}/{}", row.running, row.wanted),
-            row.service.spec.template.container.image.clone(),
-            output::join(&row.networks),
-            row.ports(),
-        ]
-    })
+    output::list(
+        format,
+        &rows,
+        &[
+            "ID", "NAME", "MODE", "REPLICAS", "IMAGE", "NETWORKS", "PORTS",
+        ],
+        |row| {
+            vec![
+                short(row.service.id),
+                row.service.spec.name.clone(),
+                row.mode().into(),
+                format!("{}/{}", row.running, row.wanted),
+                row.service.spec.template.container.image.clone(),
+                output::join(&row.networks),
+                row.ports(),
+            ]
+        },
+    )
 }
 
 #[cfg(test)]
@@ -158,7 +229,13 @@ mod tests {
     #[test]
     fn scale_takes_a_name_and_a_number() {
         assert_eq!(parse_scale("shop_web=3").unwrap(), ("shop_web".into(), 3));
-        for wrong in ["shop_web", "=3", "shop_web=", "shop_web=-1", "shop_web=many"] {
+        for wrong in [
+            "shop_web",
+            "=3",
+            "shop_web=",
+            "shop_web=-1",
+            "shop_web=many",
+        ] {
             assert!(parse_scale(wrong).is_err(), "{wrong}");
         }
     }

@@ -61,20 +61,47 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Deploy(args) => deploy::run(client, args).await,
         Command::Ls { format } => {
-            let reply = client.control().list_stacks(ListStacksRequest {}).await?.into_inner();
+            let reply = client
+                .control()
+                .list_stacks(ListStacksRequest {})
+                .await?
+                .into_inner();
             let rows: Vec<StackRow> = all(reply.stacks)?;
-            output::list(format.format, &rows, &["NAME", "SERVICES", "NETWORKS"], |row| {
-                vec![row.stack.name.clone(), row.services.to_string(), row.networks.to_string()]
-            })
+            output::list(
+                format.format,
+                &rows,
+                &["NAME", "SERVICES", "NETWORKS"],
+                |row| {
+                    vec![
+                        row.stack.name.clone(),
+                        row.services.to_string(),
+                        row.networks.to_string(),
+                    ]
+                },
+            )
         }
-        Command::Ps { no_trunc, format, stack } => {
+        Command::Ps {
+            no_trunc,
+            format,
+            stack,
+        } => {
             check_there(client, &stack).await?;
-            let request = ListTasksRequest { stack: Some(stack), ..ListTasksRequest::default() };
-            tasks::print(format.format, &tasks::fetch(client, request).await?, no_trunc)
+            let request = ListTasksRequest {
+                stack: Some(stack),
+                ..ListTasksRequest::default()
+            };
+            tasks::print(
+                format.format,
+                &tasks::fetch(client, request).await?,
+                no_trunc,
+            )
         }
         Command::Services { format, stack } => {
             check_there(client, &stack).await?;
-            let filter = ListServicesRequest { stack: Some(stack), ..ListServicesRequest::default() };
+            let filter = ListServicesRequest {
+                stack: Some(stack),
+                ..ListServicesRequest::default()
+            };
             service::ls(client, filter, format.format, false).await
         }
         Command::Rm { detach, stacks } => {
@@ -88,7 +115,13 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 }
 
 async fn remove(client: &Client, stack: &str, detach: bool) -> Result<()> {
-    let reply = client.control().remove_stack(RemoveStackRequest { stack: stack.to_owned() }).await?.into_inner();
+    let reply = client
+        .control()
+        .remove_stack(RemoveStackRequest {
+            stack: stack.to_owned(),
+        })
+        .await?
+        .into_inner();
     for name in &reply.removed {
         eprintln!("removing {name}");
     }
@@ -99,12 +132,25 @@ async fn remove(client: &Client, stack: &str, detach: bool) -> Result<()> {
 }
 
 async fn check_there(client: &Client, stack: &str) -> Result<()> {
-    let reply = client.control().list_stacks(ListStacksRequest {}).await?.into_inner();
-    let names: Vec<&str> =
-        reply.stacks.iter().filter_map(|row| row.stack.as_ref()).map(|s| s.name.as_str()).collect();
+    let reply = client
+        .control()
+        .list_stacks(ListStacksRequest {})
+        .await?
+        .into_inner();
+    let names: Vec<&str> = reply
+        .stacks
+        .iter()
+        .filter_map(|row| row.stack.as_ref())
+        .map(|s| s.name.as_str())
+        .collect();
     match names.contains(&stack) {
         true => Ok(()),
-        false if names.is_empty() => bail!("there is no stack {stack:?}, and no other; deploy one with `clusterctl deploy`"),
-        false => bail!("there is no stack {stack:?}; there is: {}", names.join(", ")),
+        false if names.is_empty() => {
+            bail!("there is no stack {stack:?}, and no other; deploy one with `clusterctl deploy`")
+        }
+        false => bail!(
+            "there is no stack {stack:?}; there is: {}",
+            names.join(", ")
+        ),
     }
 }

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 /// Show the cluster's health: managers, who leads, nodes, tasks
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  clusterctl status\n  clusterctl status --format json | jq .leader")]
+#[command(
+    after_help = "Examples:\n  clusterctl status\n  clusterctl status --format json | jq .leader"
+)]
 pub struct Args {
     #[command(flatten)]
     format: FormatArg,
@@ -45,7 +47,11 @@ struct Manager {
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
-    let info = client.daemon().get_info(GetInfoRequest {}).await?.into_inner();
+    let info = client
+        .daemon()
+        .get_info(GetInfoRequest {})
+        .await?
+        .into_inner();
     if info.cluster_id.is_empty() {
         for warning in &info.warnings {
             output::line(format!("Warning: {warning}"))?;
@@ -54,7 +60,11 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             "this machine belongs to no cluster; make one with `clusterctl init` or join one with `clusterctl join`"
         );
     }
-    let cluster = client.control().get_status(GetStatusRequest {}).await?.into_inner();
+    let cluster = client
+        .control()
+        .get_status(GetStatusRequest {})
+        .await?
+        .into_inner();
     let managers = cluster
         .managers
         .iter()
@@ -77,7 +87,10 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         role: info.role,
         addr: info.advertise_addr,
         version: info.version,
-        leader: managers.iter().find(|m| m.leader).map(|m| m.hostname.clone()),
+        leader: managers
+            .iter()
+            .find(|m| m.leader)
+            .map(|m| m.hostname.clone()),
         revision: cluster.revision,
         warnings: warnings(info.warnings, &managers),
         managers,
@@ -104,7 +117,10 @@ fn warnings(mut warnings: Vec<String>, managers: &[Manager]) -> Vec<String> {
         );
     }
     for manager in managers.iter().filter(|m| !m.reachable) {
-        warnings.push(format!("manager {} ({}) can't be reached", manager.hostname, manager.addr));
+        warnings.push(format!(
+            "manager {} ({}) can't be reached",
+            manager.hostname, manager.addr
+        ));
     }
     let quorum = voters / 2 + 1;
     if voters > 2 && reachable == quorum {
@@ -123,11 +139,20 @@ fn print(status: &Status) -> Result<()> {
         status.addr,
         status.version
     ))?;
-    output::line(format!("Leader:     {}", status.leader.as_deref().unwrap_or("none")))?;
+    output::line(format!(
+        "Leader:     {}",
+        status.leader.as_deref().unwrap_or("none")
+    ))?;
     output::line(format!("Revision:   {}", status.revision))?;
-    output::line(format!("Nodes:      {} of {} ready", status.nodes_ready, status.nodes))?;
+    output::line(format!(
+        "Nodes:      {} of {} ready",
+        status.nodes_ready, status.nodes
+    ))?;
     output::line(format!("Services:   {}", status.services))?;
-    output::line(format!("Tasks:      {} of {} running", status.tasks_running, status.tasks_wanted))?;
+    output::line(format!(
+        "Tasks:      {} of {} running",
+        status.tasks_running, status.tasks_wanted
+    ))?;
     output::line("")?;
     output::list(
         Format::Table,
@@ -140,7 +165,14 @@ fn print(status: &Status) -> Result<()> {
                 (false, false) => "unreachable",
             };
             let votes = if m.voter { "yes" } else { "not yet" };
-            vec![m.hostname.clone(), short(&m.id), m.addr.clone(), state.into(), votes.into(), m.lag.to_string()]
+            vec![
+                m.hostname.clone(),
+                short(&m.id),
+                m.addr.clone(),
+                state.into(),
+                votes.into(),
+                m.lag.to_string(),
+            ]
         },
     )?;
     for warning in &status.warnings {

@@ -15,7 +15,13 @@ pub async fn fetch(client: &Client, request: ListTasksRequest) -> Result<Vec<Tas
     let reply = client.control().list_tasks(request).await?.into_inner();
     let mut rows: Vec<TaskRow> = all(reply.tasks)?;
     rows.sort_by(|a, b| {
-        let key = |r: &TaskRow| (r.task.service_name.clone(), r.task.slot, std::cmp::Reverse(r.task.meta.created_at));
+        let key = |r: &TaskRow| {
+            (
+                r.task.service_name.clone(),
+                r.task.slot,
+                std::cmp::Reverse(r.task.meta.created_at),
+            )
+        };
         key(a).cmp(&key(b)).then(a.task.id.cmp(&b.task.id))
     });
     Ok(rows)
@@ -40,8 +46,13 @@ pub fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {
     if format == Format::Json {
         return output::json(&rows);
     }
-    let header = ["ID", "NAME", "IMAGE", "NODE", "DESIRED", "CURRENT", "ERROR", "PORTS"];
-    let lines: Vec<Line> = marked.iter().map(|(older, row)| line(*older, row, full, now)).collect();
+    let header = [
+        "ID", "NAME", "IMAGE", "NODE", "DESIRED", "CURRENT", "ERROR", "PORTS",
+    ];
+    let lines: Vec<Line> = marked
+        .iter()
+        .map(|(older, row)| line(*older, row, full, now))
+        .collect();
     output::list(Format::Table, &lines, &header, |line| line.0.to_vec())
 }
 
@@ -50,9 +61,21 @@ struct Line([String; 8]);
 
 fn line(older: bool, row: &TaskRow, full: bool, now: jiff::Timestamp) -> Line {
     let task = &row.task;
-    let id = if full { task.id.to_string() } else { short(task.id) };
-    let name = if older { format!(" \\_ {}", row.name) } else { row.name.clone() };
-    let state = format!("{} {}", task.status.state.as_str(), ago(task.status.at.0, now));
+    let id = if full {
+        task.id.to_string()
+    } else {
+        short(task.id)
+    };
+    let name = if older {
+        format!(" \\_ {}", row.name)
+    } else {
+        row.name.clone()
+    };
+    let state = format!(
+        "{} {}",
+        task.status.state.as_str(),
+        ago(task.status.at.0, now)
+    );
     let ports = output::join(task.ports.iter().map(|p| {
         let (published, target, protocol) = (p.published, p.target, p.protocol.as_str());
         format!("*:{published}->{target}/{protocol}")
@@ -66,7 +89,11 @@ fn line(older: bool, row: &TaskRow, full: bool, now: jiff::Timestamp) -> Line {
         task.desired.as_str().into(),
         state,
         problem(task),
-        if task.status.state.is_ended() { String::new() } else { ports },
+        if task.status.state.is_ended() {
+            String::new()
+        } else {
+            ports
+        },
     ])
 }
 

@@ -33,7 +33,11 @@ pub async fn services_running(
     let mut progress = Progress::start();
     let mut last_note: BTreeMap<String, String> = BTreeMap::new();
     loop {
-        let reply = client.control().list_services(filter.clone()).await?.into_inner();
+        let reply = client
+            .control()
+            .list_services(filter.clone())
+            .await?
+            .into_inner();
         let services: Vec<ServiceRow> = all(reply.services)?;
         let short: Vec<&ServiceRow> = services.iter().filter(|s| s.running < s.wanted).collect();
         let said = services
@@ -45,9 +49,13 @@ pub async fn services_running(
         // Not only enough, but of the version asked for: while old tasks are replaced one by one, enough run.
         let mut waiting = Vec::new();
         for service in &services {
-            let request =
-                ListTasksRequest { service: Some(service.service.id.to_string()), ..ListTasksRequest::default() };
-            if service.running < service.wanted || service.service.meta.created_at != service.service.meta.updated_at {
+            let request = ListTasksRequest {
+                service: Some(service.service.id.to_string()),
+                ..ListTasksRequest::default()
+            };
+            if service.running < service.wanted
+                || service.service.meta.created_at != service.service.meta.updated_at
+            {
                 // Troubles of earlier versions are history.
                 let (tasks, earlier): (Vec<TaskRow>, Vec<TaskRow>) = fetch(client, request)
                     .await?
@@ -61,7 +69,11 @@ pub async fn services_running(
             }
         }
         if short.is_empty() && waiting.is_empty() {
-            let running = if steady.is_zero() { BTreeSet::new() } else { running_tasks(client, &services).await? };
+            let running = if steady.is_zero() {
+                BTreeSet::new()
+            } else {
+                running_tasks(client, &services).await?
+            };
             let since = match settled {
                 Some((since, before)) if before == running => since,
                 _ => Instant::now(),
@@ -76,7 +88,10 @@ pub async fn services_running(
         }
         if Instant::now() >= end {
             progress.finish();
-            let reasons: Vec<String> = last_note.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            let reasons: Vec<String> = last_note
+                .iter()
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect();
             bail!(
                 "not all tasks run after {} s: {}{}{}; the cluster goes on trying, `clusterctl service ps` shows the tasks",
                 bound.as_secs(),
@@ -97,9 +112,18 @@ async fn running_tasks(client: &Client, services: &[ServiceRow]) -> Result<BTree
     let mut running = BTreeSet::new();
     for service in services {
         let service = Some(service.service.id.to_string());
-        let request = ListTasksRequest { service, running_only: true, ..ListTasksRequest::default() };
+        let request = ListTasksRequest {
+            service,
+            running_only: true,
+            ..ListTasksRequest::default()
+        };
         let tasks = fetch(client, request).await?;
-        running.extend(tasks.iter().filter(|t| t.task.status.state == TaskState::Running).map(|t| t.task.id));
+        running.extend(
+            tasks
+                .iter()
+                .filter(|t| t.task.status.state == TaskState::Running)
+                .map(|t| t.task.id),
+        );
     }
     Ok(running)
 }
@@ -108,7 +132,10 @@ async fn running_tasks(client: &Client, services: &[ServiceRow]) -> Result<BTree
 fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<String, String>) {
     for row in tasks {
         let state = row.task.status.state;
-        let trouble = matches!(state, TaskState::Pending | TaskState::Rejected | TaskState::Failed);
+        let trouble = matches!(
+            state,
+            TaskState::Pending | TaskState::Rejected | TaskState::Failed
+        );
         let why = problem(&row.task);
         if !trouble || why.is_empty() || last.get(&row.name) == Some(&why) {
             continue;
@@ -122,19 +149,41 @@ fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<Str
 ///
 /// # Errors
 /// At the bound: what is still there.
-pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>, bound: Duration) -> Result<()> {
+pub async fn gone(
+    client: &Client,
+    tasks: Vec<bytes::Bytes>,
+    stack: Option<&str>,
+    bound: Duration,
+) -> Result<()> {
     let end = Instant::now() + bound;
     let mut progress = Progress::start();
     loop {
         let left = match tasks.is_empty() {
             true => Vec::new(),
-            false => fetch(client, ListTasksRequest { ids: tasks.clone(), ..ListTasksRequest::default() }).await?,
+            false => {
+                fetch(
+                    client,
+                    ListTasksRequest {
+                        ids: tasks.clone(),
+                        ..ListTasksRequest::default()
+                    },
+                )
+                .await?
+            }
         };
         let record = match stack {
             None => false,
             Some(name) => {
-                let reply = client.control().list_stacks(ListStacksRequest {}).await?.into_inner();
-                reply.stacks.iter().filter_map(|row| row.stack.as_ref()).any(|s| s.name == name)
+                let reply = client
+                    .control()
+                    .list_stacks(ListStacksRequest {})
+                    .await?
+                    .into_inner();
+                reply
+                    .stacks
+                    .iter()
+                    .filter_map(|row| row.stack.as_ref())
+                    .any(|s| s.name == name)
             }
         };
         if left.is_empty() && !record {
@@ -147,9 +196,21 @@ pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>
             count => progress.say(&format!("stopping: {count} tasks left")),
         }
         if Instant::now() >= end {
-            let names: Vec<String> =
-                left.iter().map(|r| format!("{} on {}", r.name, r.hostname.as_deref().unwrap_or("no node"))).collect();
-            bail!("after {} s this is still there: {}", bound.as_secs(), names.join(", "));
+            let names: Vec<String> = left
+                .iter()
+                .map(|r| {
+                    format!(
+                        "{} on {}",
+                        r.name,
+                        r.hostname.as_deref().unwrap_or("no node")
+                    )
+                })
+                .collect();
+            bail!(
+                "after {} s this is still there: {}",
+                bound.as_secs(),
+                names.join(", ")
+            );
         }
         tokio::select! {
             () = tokio::time::sleep(STEP) => {}

@@ -2,9 +2,12 @@
 
 use api::proto::load_image_input::Input;
 use api::proto::{
-    Image, ImageProgress, ListImagesReply, LoadImageInput, PullImageRequest, RemoveImageReply, RemoveImageRequest,
+    Image, ImageProgress, ListImagesReply, LoadImageInput, PullImageRequest, RemoveImageReply,
+    RemoveImageRequest,
 };
-use images::{Auth, ImageInfo, LoadOptions, Phase, Progress, ProgressFn, PullOptions, Reference, Store};
+use images::{
+    Auth, ImageInfo, LoadOptions, Phase, Progress, ProgressFn, PullOptions, Reference, Store,
+};
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -34,7 +37,10 @@ impl Read for Archive {
         }
         let count = self.rest.len().min(buffer.len());
         let taken = self.rest.split_to(count);
-        buffer.get_mut(..count).unwrap_or_default().copy_from_slice(&taken);
+        buffer
+            .get_mut(..count)
+            .unwrap_or_default()
+            .copy_from_slice(&taken);
         Ok(count)
     }
 }
@@ -52,7 +58,10 @@ fn wire(info: &ImageInfo) -> Image {
 
 /// When an image was built; the epoch when it doesn't say.
 fn created_ms(info: &ImageInfo) -> i64 {
-    let parsed = info.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let parsed = info
+        .created
+        .as_deref()
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
     parsed.map_or(0, jiff::Timestamp::as_millisecond)
 }
 
@@ -81,7 +90,9 @@ fn refused(error: &images::Error) -> Status {
     let text = error.full();
     match error {
         Error::NotFound { .. } | Error::NotInRegistry { .. } => Status::not_found(text),
-        Error::BadReference { .. } | Error::AmbiguousId { .. } | Error::Invalid { .. } => Status::invalid_argument(text),
+        Error::BadReference { .. } | Error::AmbiguousId { .. } | Error::Invalid { .. } => {
+            Status::invalid_argument(text)
+        }
         Error::InUse { .. } | Error::SeveralNames { .. } => Status::failed_precondition(text),
         Error::DiskFull { .. } => Status::resource_exhausted(text),
         Error::Registry { .. } | Error::RegistryAnswer { .. } => Status::unavailable(text),
@@ -90,9 +101,15 @@ fn refused(error: &images::Error) -> Status {
     }
 }
 
-async fn finish(reports: &Reports, outcome: Result<Result<Vec<ImageInfo>, images::Error>, tokio::task::JoinError>) {
+async fn finish(
+    reports: &Reports,
+    outcome: Result<Result<Vec<ImageInfo>, images::Error>, tokio::task::JoinError>,
+) {
     let last = match outcome {
-        Ok(Ok(done)) => Ok(ImageProgress { done: done.iter().map(wire).collect(), ..ImageProgress::default() }),
+        Ok(Ok(done)) => Ok(ImageProgress {
+            done: done.iter().map(wire).collect(),
+            ..ImageProgress::default()
+        }),
         Ok(Err(error)) => Err(refused(&error)),
         Err(error) => Err(Status::internal(format!("clusterd failed: {error}"))),
     };
@@ -101,13 +118,20 @@ async fn finish(reports: &Reports, outcome: Result<Result<Vec<ImageInfo>, images
 }
 
 /// Loads the archive that the stream carries. When the stream breaks off, nothing is kept.
-pub fn load(store: Store, mut input: Streaming<LoadImageInput>) -> ReceiverStream<Result<ImageProgress, Status>> {
+pub fn load(
+    store: Store,
+    mut input: Streaming<LoadImageInput>,
+) -> ReceiverStream<Result<ImageProgress, Status>> {
     let (reports, replies) = mpsc::channel(REPORTS);
     tokio::spawn(async move {
         let name = match input.message().await {
-            Ok(Some(LoadImageInput { input: Some(Input::Name(name)) })) => name,
+            Ok(Some(LoadImageInput {
+                input: Some(Input::Name(name)),
+            })) => name,
             _ => {
-                let refused = Status::invalid_argument("image load: the first message has to name the archive");
+                let refused = Status::invalid_argument(
+                    "image load: the first message has to name the archive",
+                );
                 // A caller that is gone doesn't care.
                 let _ = reports.send(Err(refused)).await;
                 return;
@@ -115,9 +139,13 @@ pub fn load(store: Store, mut input: Streaming<LoadImageInput>) -> ReceiverStrea
         };
         let (chunks, incoming) = mpsc::channel(CHUNKS);
         let progress = reporter(&reports);
-        let archive = Archive { chunks: incoming, rest: bytes::Bytes::new() };
+        let archive = Archive {
+            chunks: incoming,
+            rest: bytes::Bytes::new(),
+        };
         let options = LoadOptions::default();
-        let work = tokio::task::spawn_blocking(move || store.load(&name, archive, &options, &progress));
+        let work =
+            tokio::task::spawn_blocking(move || store.load(&name, archive, &options, &progress));
         pass(&mut input, chunks).await;
         finish(&reports, work.await).await;
     });
@@ -125,13 +153,21 @@ pub fn load(store: Store, mut input: Streaming<LoadImageInput>) -> ReceiverStrea
 }
 
 /// Passes the archive on until it ends, breaks off, or the store has seen enough.
-async fn pass(input: &mut Streaming<LoadImageInput>, chunks: mpsc::Sender<io::Result<bytes::Bytes>>) {
+async fn pass(
+    input: &mut Streaming<LoadImageInput>,
+    chunks: mpsc::Sender<io::Result<bytes::Bytes>>,
+) {
     loop {
         let chunk = match input.message().await {
-            Ok(Some(LoadImageInput { input: Some(Input::Data(data)) })) => Ok(data),
+            Ok(Some(LoadImageInput {
+                input: Some(Input::Data(data)),
+            })) => Ok(data),
             Ok(Some(_)) => continue,
             Ok(None) => return,
-            Err(status) => Err(io::Error::other(format!("the sender broke off: {}", status.message()))),
+            Err(status) => Err(io::Error::other(format!(
+                "the sender broke off: {}",
+                status.message()
+            ))),
         };
         let last = chunk.is_err();
         if chunks.send(chunk).await.is_err() || last {
@@ -141,8 +177,14 @@ async fn pass(input: &mut Streaming<LoadImageInput>, chunks: mpsc::Sender<io::Re
 }
 
 /// Pulls an image.
-pub fn pull(store: Store, request: PullImageRequest) -> Result<ReceiverStream<Result<ImageProgress, Status>>, Status> {
-    let reference: Reference = request.reference.parse().map_err(|e: images::Error| refused(&e))?;
+pub fn pull(
+    store: Store,
+    request: PullImageRequest,
+) -> Result<ReceiverStream<Result<ImageProgress, Status>>, Status> {
+    let reference: Reference = request
+        .reference
+        .parse()
+        .map_err(|e: images::Error| refused(&e))?;
     let auth = match (request.username, request.password) {
         (username, password) if !username.is_empty() => Auth::Basic { username, password },
         (_, token) if !token.is_empty() => Auth::Bearer(token),
@@ -150,7 +192,9 @@ pub fn pull(store: Store, request: PullImageRequest) -> Result<ReceiverStream<Re
     };
     let mut options = PullOptions::default();
     if request.plain_http {
-        options.insecure_registries.push(reference.registry().to_owned());
+        options
+            .insecure_registries
+            .push(reference.registry().to_owned());
     }
     let (reports, replies) = mpsc::channel(REPORTS);
     tokio::spawn(async move {
@@ -167,7 +211,9 @@ pub fn pull(store: Store, request: PullImageRequest) -> Result<ReceiverStream<Re
 
 /// Lists the images.
 pub fn list(store: &Store) -> ListImagesReply {
-    ListImagesReply { images: store.list().iter().map(wire).collect() }
+    ListImagesReply {
+        images: store.list().iter().map(wire).collect(),
+    }
 }
 
 /// Removes a name, and the image with its last.
@@ -181,7 +227,12 @@ pub async fn remove(
         .await
         .map_err(|error| Status::internal(format!("clusterd failed: {error}")))?
         .map_err(|error| refused(&error))?;
-    let names = removed.untagged.iter().map(|name| format!("untagged {}", name.familiar()));
+    let names = removed
+        .untagged
+        .iter()
+        .map(|name| format!("untagged {}", name.familiar()));
     let deleted = removed.deleted.map(|id| format!("deleted {id}"));
-    Ok(RemoveImageReply { removed: names.chain(deleted).collect() })
+    Ok(RemoveImageReply {
+        removed: names.chain(deleted).collect(),
+    })
 }

@@ -6,9 +6,9 @@ use crate::node::Node;
 use api::convert;
 use api::proto::daemon_server;
 use api::proto::{
-    DaemonInfo, GetInfoRequest, ImageProgress, InitReply, InitRequest, JoinProgress, JoinRequest, LeaveReply,
-    LeaveRequest, ListImagesReply, ListImagesRequest, LoadImageInput, PullImageRequest, RemoveImageReply,
-    RemoveImageRequest,
+    DaemonInfo, GetInfoRequest, ImageProgress, InitReply, InitRequest, JoinProgress, JoinRequest,
+    LeaveReply, LeaveRequest, ListImagesReply, ListImagesRequest, LoadImageInput, PullImageRequest,
+    RemoveImageReply, RemoveImageRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -43,17 +43,25 @@ impl daemon_server::Daemon for Daemon {
         // A caller that goes away in the middle must not leave half a cluster.
         let node = self.0.clone();
         let made = tokio::spawn(async move { node.init(request.into_inner()).await });
-        let made = made.await.map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
+        let made = made
+            .await
+            .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
         made.map(Response::new).map_err(|error| refused(&error))
     }
 
-    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Self::JoinStream>, Status> {
+    async fn join(
+        &self,
+        request: Request<JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
         let (tx, rx) = mpsc::channel(STEPS);
         let node = self.0.clone();
         tokio::spawn(async move {
             let outcome = node.join(request.into_inner(), &tx).await;
             let last = match outcome {
-                Ok((done, message)) => Ok(JoinProgress { message, done: Some(done) }),
+                Ok((done, message)) => Ok(JoinProgress {
+                    message,
+                    done: Some(done),
+                }),
                 Err(error) => Err(refused(&error)),
             };
             // A caller that is gone doesn't care.
@@ -65,15 +73,21 @@ impl daemon_server::Daemon for Daemon {
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
         let node = self.0.clone();
         let left = tokio::spawn(async move { node.leave(request.into_inner().force).await });
-        let left = left.await.map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
-        left.map(|problems| Response::new(LeaveReply { problems })).map_err(|error| refused(&error))
+        let left = left
+            .await
+            .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
+        left.map(|problems| Response::new(LeaveReply { problems }))
+            .map_err(|error| refused(&error))
     }
 
     async fn load_image(
         &self,
         request: Request<Streaming<LoadImageInput>>,
     ) -> Result<Response<Self::LoadImageStream>, Status> {
-        Ok(Response::new(images::load(self.0.images(), request.into_inner())))
+        Ok(Response::new(images::load(
+            self.0.images(),
+            request.into_inner(),
+        )))
     }
 
     async fn pull_image(
@@ -83,7 +97,10 @@ impl daemon_server::Daemon for Daemon {
         images::pull(self.0.images(), request.into_inner()).map(Response::new)
     }
 
-    async fn list_images(&self, _: Request<ListImagesRequest>) -> Result<Response<ListImagesReply>, Status> {
+    async fn list_images(
+        &self,
+        _: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesReply>, Status> {
         Ok(Response::new(images::list(&self.0.images())))
     }
 
@@ -92,7 +109,9 @@ impl daemon_server::Daemon for Daemon {
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<RemoveImageReply>, Status> {
         let in_use = self.0.images_in_use().await;
-        images::remove(self.0.images(), request.into_inner(), in_use).await.map(Response::new)
+        images::remove(self.0.images(), request.into_inner(), in_use)
+            .await
+            .map(Response::new)
     }
 }
 

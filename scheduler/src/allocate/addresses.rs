@@ -27,7 +27,10 @@ struct Pool {
 }
 
 fn bounds(network: &Network) -> (u32, u32) {
-    let (base, end) = (u32::from(network.subnet.network()), u32::from(network.subnet.broadcast()));
+    let (base, end) = (
+        u32::from(network.subnet.network()),
+        u32::from(network.subnet.broadcast()),
+    );
     (base.saturating_add(2), end.saturating_sub(1))
 }
 
@@ -40,7 +43,11 @@ impl<'a> Addresses<'a> {
             let highest = remembered.entry(held.network).or_insert(held.addr);
             *highest = (*highest).max(held.addr);
         }
-        Self { state, pools: BTreeMap::new(), remembered }
+        Self {
+            state,
+            pools: BTreeMap::new(),
+            remembered,
+        }
     }
 
     /// Takes an address of a network.
@@ -48,12 +55,19 @@ impl<'a> Addresses<'a> {
     /// # Errors
     /// When it has none left, or is not there.
     pub fn take(&mut self, id: NetworkId) -> Result<Ipv4Addr, Refusal> {
-        let network =
-            self.state.networks().get(&id).ok_or_else(|| Refusal(format!("network {id} is not there (any more)")))?;
+        let network = self
+            .state
+            .networks()
+            .get(&id)
+            .ok_or_else(|| Refusal(format!("network {id} is not there (any more)")))?;
         let empty = BTreeMap::new();
         let held = self.state.addresses(id).unwrap_or(&empty);
         let (first, last) = bounds(network);
-        let highest = held.keys().next_back().copied().max(self.remembered.get(&id).copied());
+        let highest = held
+            .keys()
+            .next_back()
+            .copied()
+            .max(self.remembered.get(&id).copied());
         let pool = self.pools.entry(id).or_insert_with(|| Pool {
             given: BTreeSet::new(),
             next: highest.map_or(first, |addr| u32::from(addr).saturating_add(1).max(first)),
@@ -62,7 +76,10 @@ impl<'a> Addresses<'a> {
         });
         let size = u64::from(pool.last.saturating_sub(pool.first)) + 1;
         if pool.first > pool.last || (held.len() + pool.given.len()) as u64 >= size {
-            return Err(Refusal(format!("network {} has no free address (of {size})", network.spec.name)));
+            return Err(Refusal(format!(
+                "network {} has no free address (of {size})",
+                network.spec.name
+            )));
         }
         // At most once around: there is a free one.
         loop {

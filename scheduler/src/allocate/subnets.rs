@@ -20,7 +20,11 @@ fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 ///
 /// # Errors
 /// When the wished subnet is taken or too small, or the pool is used up.
-pub fn network(state: &State, spec: &NetworkSpec, used_routes: &[Ipv4Net]) -> Result<(u32, Ipv4Net), Refusal> {
+pub fn network(
+    state: &State,
+    spec: &NetworkSpec,
+    used_routes: &[Ipv4Net],
+) -> Result<(u32, Ipv4Net), Refusal> {
     let defaults = ClusterSpec::default();
     let settings = state.cluster().map_or(&defaults, |c| &c.spec);
     let subnet = match spec.subnet {
@@ -29,16 +33,32 @@ pub fn network(state: &State, spec: &NetworkSpec, used_routes: &[Ipv4Net]) -> Re
     };
     let vni = (VNI_FIRST..=VNI_LAST)
         .find(|vni| state.vni_holder(*vni).is_none())
-        .ok_or_else(|| Refusal(format!("network {}: all VNIs are taken; remove networks that nothing uses", spec.name)))?;
+        .ok_or_else(|| {
+            Refusal(format!(
+                "network {}: all VNIs are taken; remove networks that nothing uses",
+                spec.name
+            ))
+        })?;
     Ok((vni, subnet))
 }
 
-fn wish(state: &State, name: &str, wished: Ipv4Net, used_routes: &[Ipv4Net]) -> Result<Ipv4Net, Refusal> {
+fn wish(
+    state: &State,
+    name: &str,
+    wished: Ipv4Net,
+    used_routes: &[Ipv4Net],
+) -> Result<Ipv4Net, Refusal> {
     let wished = wished.trunc();
     if wished.prefix_len() > PREFIX_MAX {
-        return Err(Refusal(format!("network {name}: the subnet {wished} is too small; give a /{PREFIX_MAX} or larger")));
+        return Err(Refusal(format!(
+            "network {name}: the subnet {wished} is too small; give a /{PREFIX_MAX} or larger"
+        )));
     }
-    if let Some(other) = state.networks().values().find(|n| overlaps(&n.subnet, &wished)) {
+    if let Some(other) = state
+        .networks()
+        .values()
+        .find(|n| overlaps(&n.subnet, &wished))
+    {
         return Err(Refusal(format!(
             "network {name}: the subnet {wished} overlaps {} of network {}; give another or none",
             other.subnet, other.spec.name
@@ -52,7 +72,12 @@ fn wish(state: &State, name: &str, wished: Ipv4Net, used_routes: &[Ipv4Net]) -> 
     Ok(wished)
 }
 
-fn first_free(state: &State, name: &str, settings: &ClusterSpec, used_routes: &[Ipv4Net]) -> Result<Ipv4Net, Refusal> {
+fn first_free(
+    state: &State,
+    name: &str,
+    settings: &ClusterSpec,
+    used_routes: &[Ipv4Net],
+) -> Result<Ipv4Net, Refusal> {
     let full = || {
         Refusal(format!(
             "network {name}: the address pool {} has no free /{} left ({} networks); give a --subnet, or remove networks \
@@ -63,10 +88,19 @@ fn first_free(state: &State, name: &str, settings: &ClusterSpec, used_routes: &[
         ))
     };
     let step = 1u64 << (32 - u32::from(settings.subnet_prefix.min(32)));
-    let span = |net: &Ipv4Net| (u64::from(u32::from(net.network())), u64::from(u32::from(net.broadcast())) + 1);
+    let span = |net: &Ipv4Net| {
+        (
+            u64::from(u32::from(net.network())),
+            u64::from(u32::from(net.broadcast())) + 1,
+        )
+    };
     let (begin, end) = span(&settings.address_pool);
-    let mut taken: Vec<(u64, u64)> =
-        state.networks().values().map(|n| span(&n.subnet)).chain(used_routes.iter().map(span)).collect();
+    let mut taken: Vec<(u64, u64)> = state
+        .networks()
+        .values()
+        .map(|n| span(&n.subnet))
+        .chain(used_routes.iter().map(span))
+        .collect();
     taken.sort_unstable();
     // The first gap that is wide enough, in whole steps.
     let mut at = begin;

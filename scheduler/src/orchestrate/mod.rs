@@ -67,13 +67,19 @@ fn one_service(state: &State, service: &Arc<Service>, now: Timestamp, plan: &mut
             restart::Verdict::Live(task) if task.template_revision == service.template_revision => {
                 moving += usize::from(task.status.state < TaskState::Running);
                 if task.node.is_none() {
-                    wanted.push(Wanted { slot: number, pending: Some(task.id) });
+                    wanted.push(Wanted {
+                        slot: number,
+                        pending: Some(task.id),
+                    });
                 }
             }
             restart::Verdict::Live(task) => outdated.push(task),
             restart::Verdict::Replace => {
                 moving += 1;
-                wanted.push(Wanted { slot: number, pending: None });
+                wanted.push(Wanted {
+                    slot: number,
+                    pending: None,
+                });
             }
             restart::Verdict::Leaving => moving += 1,
             restart::Verdict::Later(at) => plan.due(at),
@@ -82,7 +88,10 @@ fn one_service(state: &State, service: &Arc<Service>, now: Timestamp, plan: &mut
         reap::of_slot(state, service, slot, plan);
     }
     update(&outdated, moving, plan);
-    wanted.extend(slots.missing(replicas).map(|slot| Wanted { slot, pending: None }));
+    wanted.extend(slots.missing(replicas).map(|slot| Wanted {
+        slot,
+        pending: None,
+    }));
     if !wanted.is_empty() {
         plan.wanted.insert(service.id, wanted);
     }
@@ -91,10 +100,14 @@ fn one_service(state: &State, service: &Arc<Service>, now: Timestamp, plan: &mut
 /// The rollout: tasks of an old version that don't run go at once; those that run, one at a time, each only
 /// when all that were replaced before run.
 fn update(outdated: &[Arc<Task>], moving: usize, plan: &mut Plan) {
-    let (idle, running): (Vec<_>, Vec<_>) =
-        outdated.iter().partition(|task| task.status.state < TaskState::Running);
+    let (idle, running): (Vec<_>, Vec<_>) = outdated
+        .iter()
+        .partition(|task| task.status.state < TaskState::Running);
     let next = running.first().filter(|_| moving == 0 && idle.is_empty());
     for task in idle.iter().chain(next) {
-        plan.ops.push(Op::SetTaskDesired { id: task.id, desired: TaskState::Shutdown });
+        plan.ops.push(Op::SetTaskDesired {
+            id: task.id,
+            desired: TaskState::Shutdown,
+        });
     }
 }

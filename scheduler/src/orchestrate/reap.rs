@@ -22,10 +22,20 @@ pub(super) fn of_slot(state: &State, service: &Service, slot: &Slot, plan: &mut 
     let defaults = ClusterSpec::default();
     let history = state.cluster().map_or(&defaults, |c| &c.spec).task_history;
     // Attempts are counted in the history, so it has to hold them.
-    let attempts = service.spec.template.restart.max_attempts.map_or(0, |max| max.saturating_add(1));
+    let attempts = service
+        .spec
+        .template
+        .restart
+        .max_attempts
+        .map_or(0, |max| max.saturating_add(1));
     let keep = usize::try_from(history.max(attempts)).unwrap_or(usize::MAX);
-    let ended = slot.iter().filter(|t| t.status.state.is_ended()).skip(keep.max(1));
-    let unplaced = slot.iter().filter(|t| t.node.is_none() && t.desired > TaskState::Running);
+    let ended = slot
+        .iter()
+        .filter(|t| t.status.state.is_ended())
+        .skip(keep.max(1));
+    let unplaced = slot
+        .iter()
+        .filter(|t| t.node.is_none() && t.desired > TaskState::Running);
     for task in ended.chain(unplaced.filter(|t| !t.status.state.is_ended())) {
         plan.ops.push(Op::RemoveTask(task.id));
     }
@@ -33,7 +43,11 @@ pub(super) fn of_slot(state: &State, service: &Service, slot: &Slot, plan: &mut 
 
 /// Tasks that are to be removed and are over.
 pub(super) fn of_removed_services(state: &State, plan: &mut Plan) {
-    for task in state.tasks().values().filter(|t| t.desired == TaskState::Remove && is_over(t)) {
+    for task in state
+        .tasks()
+        .values()
+        .filter(|t| t.desired == TaskState::Remove && is_over(t))
+    {
         plan.ops.push(Op::RemoveTask(task.id));
     }
 }

@@ -45,7 +45,13 @@ fn host(state: &State, task: &Task) -> Host {
     }
 }
 
-pub(super) fn look(state: &State, service: &Service, slot: &Slot, now: Timestamp, plan: &mut Plan) -> Verdict {
+pub(super) fn look(
+    state: &State,
+    service: &Service,
+    slot: &Slot,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Verdict {
     let mut live = None;
     let mut leaving = false;
     let mut moved = false;
@@ -54,11 +60,17 @@ pub(super) fn look(state: &State, service: &Service, slot: &Slot, now: Timestamp
             (true, Host::Fine) if live.is_none() => live = Some(task.clone()),
             // A second one in a slot is one too many, whatever brought it about.
             (true, host) => {
-                plan.ops.push(Op::SetTaskDesired { id: task.id, desired: TaskState::Shutdown });
+                plan.ops.push(Op::SetTaskDesired {
+                    id: task.id,
+                    desired: TaskState::Shutdown,
+                });
                 moved = true;
                 leaving |= host != Host::Lost;
             }
-            (false, host) => leaving |= !task.status.state.is_ended() && host != Host::Lost && task.node.is_some(),
+            (false, host) => {
+                leaving |=
+                    !task.status.state.is_ended() && host != Host::Lost && task.node.is_some()
+            }
         }
     }
     if let Some(task) = live {
@@ -76,13 +88,25 @@ pub(super) fn look(state: &State, service: &Service, slot: &Slot, now: Timestamp
 
 /// Whether a task ended by itself, rather than because it was asked to.
 fn ended_by_itself(task: &Task) -> bool {
-    matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+    matches!(
+        task.status.state,
+        TaskState::Complete | TaskState::Failed | TaskState::Rejected
+    )
 }
 
-fn after_end(service: &Service, slot: &Slot, last: &Task, now: Timestamp, plan: &mut Plan) -> Verdict {
+fn after_end(
+    service: &Service,
+    slot: &Slot,
+    last: &Task,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Verdict {
     // Noted once, so that an end is not taken for one that is wanted back later.
     if last.desired <= TaskState::Running {
-        plan.ops.push(Op::SetTaskDesired { id: last.id, desired: TaskState::Shutdown });
+        plan.ops.push(Op::SetTaskDesired {
+            id: last.id,
+            desired: TaskState::Shutdown,
+        });
     }
     if !ended_by_itself(last) || last.template_revision != service.template_revision {
         return Verdict::Replace;
@@ -99,16 +123,30 @@ fn after_end(service: &Service, slot: &Slot, last: &Task, now: Timestamp, plan: 
     // The leader's time, in which it was first known: nodes' clocks may differ.
     let due = last.meta.updated_at.plus_ms(delay_ms(policy, slot, last));
     // What is decided in this pass touches the task once more; the delay counts from then.
-    let due = if last.desired <= TaskState::Running { now.plus_ms(delay_ms(policy, slot, last)) } else { due };
-    if due <= now { Verdict::Replace } else { Verdict::Later(due) }
+    let due = if last.desired <= TaskState::Running {
+        now.plus_ms(delay_ms(policy, slot, last))
+    } else {
+        due
+    };
+    if due <= now {
+        Verdict::Replace
+    } else {
+        Verdict::Later(due)
+    }
 }
 
 fn attempts_used_up(policy: &RestartPolicy, slot: &Slot, last: &Task, now: Timestamp) -> bool {
-    let Some(max) = policy.max_attempts else { return false };
+    let Some(max) = policy.max_attempts else {
+        return false;
+    };
     let counted = slot
         .iter()
         .filter(|t| t.template_revision == last.template_revision && ended_by_itself(t))
-        .filter(|t| policy.window_ms.is_none_or(|window| now.since_ms(t.meta.updated_at) <= window))
+        .filter(|t| {
+            policy
+                .window_ms
+                .is_none_or(|window| now.since_ms(t.meta.updated_at) <= window)
+        })
         .count();
     // The first run is no restart.
     counted > usize::try_from(max).unwrap_or(usize::MAX)
@@ -127,10 +165,20 @@ fn delay_ms(policy: &RestartPolicy, slot: &Slot, last: &Task) -> u64 {
         })
         .count();
     // A slot that is all quick failures has had more than are kept.
-    let doublings = if quick == slot.len() && quick >= KEPT_WITHOUT_LOSS { 63 } else { quick.saturating_sub(1) };
-    BACKOFF_FIRST_MS.checked_shl(u32::try_from(doublings).unwrap_or(63)).map_or(BACKOFF_MAX_MS, |ms| {
-        if ms == 0 { BACKOFF_MAX_MS } else { ms.min(BACKOFF_MAX_MS) }
-    })
+    let doublings = if quick == slot.len() && quick >= KEPT_WITHOUT_LOSS {
+        63
+    } else {
+        quick.saturating_sub(1)
+    };
+    BACKOFF_FIRST_MS
+        .checked_shl(u32::try_from(doublings).unwrap_or(63))
+        .map_or(BACKOFF_MAX_MS, |ms| {
+            if ms == 0 {
+                BACKOFF_MAX_MS
+            } else {
+                ms.min(BACKOFF_MAX_MS)
+            }
+        })
 }
 
 /// With this many failures in a slot its history may have been cut.

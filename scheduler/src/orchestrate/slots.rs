@@ -17,7 +17,10 @@ pub(super) struct Slots {
 impl Slots {
     pub fn of(state: &State, service: ServiceId) -> Self {
         let mut slots: BTreeMap<u32, Slot> = BTreeMap::new();
-        for task in state.tasks_of_service(service).filter(|t| t.desired < TaskState::Remove) {
+        for task in state
+            .tasks_of_service(service)
+            .filter(|t| t.desired < TaskState::Remove)
+        {
             slots.entry(task.slot).or_default().push(task.clone());
         }
         for slot in slots.values_mut() {
@@ -35,7 +38,9 @@ impl Slots {
     pub fn missing(&self, replicas: u32) -> impl Iterator<Item = u32> {
         let have = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let short = replicas.saturating_sub(have);
-        (1..=u32::MAX).filter(|n| !self.slots.contains_key(n)).take(usize::try_from(short).unwrap_or(usize::MAX))
+        (1..=u32::MAX)
+            .filter(|n| !self.slots.contains_key(n))
+            .take(usize::try_from(short).unwrap_or(usize::MAX))
     }
 
     /// Takes slots away until no more are left than replicas: first those that don't run, then from the
@@ -54,16 +59,35 @@ impl Slots {
         while self.slots.len() > keep {
             let worst = self.slots.iter().max_by_key(|(number, slot)| {
                 let task = running(slot);
-                let crowd = task.and_then(|t| t.node).and_then(|n| on_node.get(&n)).copied().unwrap_or(0);
-                (task.is_none(), !slot.iter().any(|t| is_live(t)), crowd, **number)
+                let crowd = task
+                    .and_then(|t| t.node)
+                    .and_then(|n| on_node.get(&n))
+                    .copied()
+                    .unwrap_or(0);
+                (
+                    task.is_none(),
+                    !slot.iter().any(|t| is_live(t)),
+                    crowd,
+                    **number,
+                )
             });
-            let Some(number) = worst.map(|(number, _)| *number) else { return };
-            let Some(slot) = self.slots.remove(&number) else { return };
-            if let Some(count) = running(&slot).and_then(|t| t.node).and_then(|n| on_node.get_mut(&n)) {
+            let Some(number) = worst.map(|(number, _)| *number) else {
+                return;
+            };
+            let Some(slot) = self.slots.remove(&number) else {
+                return;
+            };
+            if let Some(count) = running(&slot)
+                .and_then(|t| t.node)
+                .and_then(|n| on_node.get_mut(&n))
+            {
                 *count -= 1;
             }
             for task in slot {
-                plan.ops.push(Op::SetTaskDesired { id: task.id, desired: TaskState::Remove });
+                plan.ops.push(Op::SetTaskDesired {
+                    id: task.id,
+                    desired: TaskState::Remove,
+                });
                 super::reap::if_over(&task, plan);
             }
         }
@@ -71,5 +95,6 @@ impl Slots {
 }
 
 fn running(slot: &Slot) -> Option<&Arc<Task>> {
-    slot.iter().find(|t| is_live(t) && t.status.state == TaskState::Running)
+    slot.iter()
+        .find(|t| is_live(t) && t.status.state == TaskState::Running)
 }

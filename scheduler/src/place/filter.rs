@@ -12,7 +12,10 @@ pub(super) struct Reasons {
 
 impl Reasons {
     pub fn new(nodes: usize) -> Self {
-        Self { nodes, counts: Vec::new() }
+        Self {
+            nodes,
+            counts: Vec::new(),
+        }
     }
 
     pub fn add(&mut self, why: String) {
@@ -31,7 +34,9 @@ impl Reasons {
         counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let clauses: Vec<String> = counts
             .iter()
-            .map(|(why, count)| format!("{count} of {} nodes {}", self.nodes, agreeing(why, *count)))
+            .map(|(why, count)| {
+                format!("{count} of {} nodes {}", self.nodes, agreeing(why, *count))
+            })
             .collect();
         format!("no suitable node: {}", clauses.join("; "))
     }
@@ -40,7 +45,10 @@ impl Reasons {
 /// "fails" of one node is "fail" of several.
 fn agreeing(why: &str, count: usize) -> String {
     let plural = [("fails ", "fail "), ("is ", "are "), ("has ", "have ")];
-    match plural.iter().find_map(|(one, many)| Some((many, why.strip_prefix(one)?))) {
+    match plural
+        .iter()
+        .find_map(|(one, many)| Some((many, why.strip_prefix(one)?)))
+    {
         Some((many, rest)) if count != 1 => format!("{many}{rest}"),
         _ => why.to_owned(),
     }
@@ -58,7 +66,11 @@ pub(super) fn check(node: &Node, placement: &Placement) -> Result<(), String> {
         Availability::Pause => return Err("is paused".into()),
         Availability::Drain => return Err("is drained".into()),
     }
-    match placement.constraints.iter().find(|constraint| !holds(node, constraint)) {
+    match placement
+        .constraints
+        .iter()
+        .find(|constraint| !holds(node, constraint))
+    {
         Some(constraint) => Err(format!("fails {constraint}")),
         None => Ok(()),
     }
@@ -76,7 +88,11 @@ fn holds(node: &Node, constraint: &Constraint) -> bool {
         ConstraintKey::Os => same(&node.description.os),
         ConstraintKey::Arch => arch(&node.description.arch) == arch(value),
         ConstraintKey::NodeLabel(key) => node.spec.labels.get(key).is_some_and(|own| own == value),
-        ConstraintKey::EngineLabel(key) => node.description.engine_labels.get(key).is_some_and(|own| own == value),
+        ConstraintKey::EngineLabel(key) => node
+            .description
+            .engine_labels
+            .get(key)
+            .is_some_and(|own| own == value),
     };
     equal == constraint.equal
 }

@@ -8,7 +8,8 @@ mod filter;
 use crate::allocate::Addresses;
 use crate::orchestrate::{Wanted, is_live};
 use api::model::{
-    Node, NodeId, Protocol, PublishedPort, Service, ServiceId, Task, TaskAddress, TaskId, TaskState, TaskStatus, Timestamp,
+    Node, NodeId, Protocol, PublishedPort, Service, ServiceId, Task, TaskAddress, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 use api::state::{Op, State};
 use filter::Reasons;
@@ -41,11 +42,21 @@ pub fn place(
         return;
     }
     let mut load: BTreeMap<NodeId, u32> = state.nodes().keys().map(|id| (*id, 0)).collect();
-    for node in state.tasks().values().filter(|t| is_live(t)).filter_map(|t| t.node) {
+    for node in state
+        .tasks()
+        .values()
+        .filter(|t| is_live(t))
+        .filter_map(|t| t.node)
+    {
         *load.entry(node).or_default() += 1;
     }
-    let mut placer =
-        Placer { state, now, load, addresses: Addresses::new(state), ports: BTreeMap::new() };
+    let mut placer = Placer {
+        state,
+        now,
+        load,
+        addresses: Addresses::new(state),
+        ports: BTreeMap::new(),
+    };
     for (id, group) in wanted {
         if let Some(service) = state.services().get(&id) {
             placer.group(service, group, ids, ops);
@@ -54,9 +65,20 @@ pub fn place(
 }
 
 impl Placer<'_> {
-    fn group(&mut self, service: &Arc<Service>, group: Vec<Wanted>, ids: &mut dyn FnMut() -> u128, ops: &mut Vec<Op>) {
+    fn group(
+        &mut self,
+        service: &Arc<Service>,
+        group: Vec<Wanted>,
+        ids: &mut dyn FnMut() -> u128,
+        ops: &mut Vec<Op>,
+    ) {
         let mut own: BTreeMap<NodeId, u32> = BTreeMap::new();
-        for node in self.state.tasks_of_service(service.id).filter(|t| is_live(t)).filter_map(|t| t.node) {
+        for node in self
+            .state
+            .tasks_of_service(service.id)
+            .filter(|t| is_live(t))
+            .filter_map(|t| t.node)
+        {
             *own.entry(node).or_default() += 1;
         }
         let mut reasons = Reasons::new(self.state.nodes().len());
@@ -65,7 +87,11 @@ impl Placer<'_> {
             match filter::check(node, &service.spec.template.placement) {
                 Ok(()) => {
                     let all = self.load.get(&node.id).copied().unwrap_or(0);
-                    heap.push(Reverse((own.get(&node.id).copied().unwrap_or(0), all, node.id)));
+                    heap.push(Reverse((
+                        own.get(&node.id).copied().unwrap_or(0),
+                        all,
+                        node.id,
+                    )));
                 }
                 Err(why) => reasons.add(why),
             }
@@ -102,7 +128,11 @@ impl Placer<'_> {
                 }
             };
             let name = || format!("{}.{slot}", service.spec.name);
-            self.ports.extend(ports.iter().map(|p| ((node, p.protocol, p.published), name())));
+            self.ports.extend(
+                ports
+                    .iter()
+                    .map(|p| ((node, p.protocol, p.published), name())),
+            );
             *self.load.entry(node).or_default() += 1;
             heap.push(Reverse((own + 1, all + 1, node)));
             return Ok((node, addresses, ports.clone()));
@@ -114,8 +144,15 @@ impl Placer<'_> {
         ports.iter().find_map(|port| {
             let (number, protocol) = (port.published, port.protocol.as_str());
             let holder = match self.state.port_holder(node, port.protocol, port.published) {
-                Some(id) => self.state.tasks().get(&id).map_or_else(|| id.to_string(), |t| t.name()),
-                None => self.ports.get(&(node, port.protocol, port.published))?.clone(),
+                Some(id) => self
+                    .state
+                    .tasks()
+                    .get(&id)
+                    .map_or_else(|| id.to_string(), |t| t.name()),
+                None => self
+                    .ports
+                    .get(&(node, port.protocol, port.published))?
+                    .clone(),
             };
             Some(format!("has port {number}/{protocol} taken by {holder}"))
         })
@@ -125,7 +162,10 @@ impl Placer<'_> {
         let mut taken: Vec<TaskAddress> = Vec::new();
         for attachment in &service.spec.template.networks {
             match self.addresses.take(attachment.network) {
-                Ok(addr) => taken.push(TaskAddress { network: attachment.network, addr }),
+                Ok(addr) => taken.push(TaskAddress {
+                    network: attachment.network,
+                    addr,
+                }),
                 Err(refusal) => {
                     for held in taken {
                         self.addresses.give_back(held.network, held.addr);
@@ -147,20 +187,54 @@ impl Placer<'_> {
         ids: &mut dyn FnMut() -> u128,
     ) -> Op {
         if let Some(id) = wanted.pending {
-            return Op::AssignTask { id, node, addresses, ports };
+            return Op::AssignTask {
+                id,
+                node,
+                addresses,
+                ports,
+            };
         }
-        let status = TaskStatus { state: TaskState::Assigned, at: self.now, ..TaskStatus::default() };
-        let task = Task { node: Some(node), addresses, ports, ..new_task(service, wanted.slot, ids(), status) };
+        let status = TaskStatus {
+            state: TaskState::Assigned,
+            at: self.now,
+            ..TaskStatus::default()
+        };
+        let task = Task {
+            node: Some(node),
+            addresses,
+            ports,
+            ..new_task(service, wanted.slot, ids(), status)
+        };
         Op::CreateTask(Box::new(task))
     }
 
-    fn refused(&self, service: &Service, wanted: &Wanted, why: String, ids: &mut dyn FnMut() -> u128) -> Option<Op> {
-        let status = TaskStatus { state: TaskState::Pending, at: self.now, message: why, ..TaskStatus::default() };
+    fn refused(
+        &self,
+        service: &Service,
+        wanted: &Wanted,
+        why: String,
+        ids: &mut dyn FnMut() -> u128,
+    ) -> Option<Op> {
+        let status = TaskStatus {
+            state: TaskState::Pending,
+            at: self.now,
+            message: why,
+            ..TaskStatus::default()
+        };
         let Some(id) = wanted.pending else {
-            return Some(Op::CreateTask(Box::new(new_task(service, wanted.slot, ids(), status))));
+            return Some(Op::CreateTask(Box::new(new_task(
+                service,
+                wanted.slot,
+                ids(),
+                status,
+            ))));
         };
         // Told once: the same words again would make the log grow for nothing.
-        let known = self.state.tasks().get(&id).is_some_and(|t| t.status.message == status.message);
+        let known = self
+            .state
+            .tasks()
+            .get(&id)
+            .is_some_and(|t| t.status.message == status.message);
         (!known).then_some(Op::SetTaskStatus { id, status })
     }
 }

@@ -160,11 +160,7 @@ fn task(row: &Value) -> Option<Task> {
     Some(Task {
         node: row.get("hostname")?.as_str()?.to_owned(),
         pid: i32::try_from(row.pointer("/status/pid")?.as_i64()?).ok()?,
-        address: row
-            .pointer("/addresses/0/address")?
-            .as_str()?
-            .parse()
-            .ok()?,
+        address: row.pointer("/addresses/0/addr")?.as_str()?.parse().ok()?,
         running_since: std::time::Duration::from_millis(u64::try_from(at).ok()?).as_secs_f64(),
     })
 }

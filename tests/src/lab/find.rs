@@ -95,7 +95,7 @@ pub fn processes(marks: &[Marks], recorded: &[ProcessId]) -> Result<Vec<Process>
     found.remove(&own);
     Ok(all
         .into_iter()
-        .filter(|p| found.contains(&p.id) && !matches!(p.state, 'Z' | 'X'))
+        .filter(|p| found.contains(&p.id) && p.id.is_alive())
         .collect())
 }
 

@@ -34,7 +34,10 @@ pub(super) fn main(dir: &Path) -> i32 {
 
 fn start(folder: &Folder) -> Result<i32, String> {
     become_subreaper().map_err(|e| e.to_string())?;
-    let orders: Orders = folder.read(ORDERS).map_err(|e| full(&e))?.ok_or("the container is gone")?;
+    let orders: Orders = folder
+        .read(ORDERS)
+        .map_err(|e| full(&e))?
+        .ok_or("the container is gone")?;
     let mut text = String::new();
     // SAFETY: the daemon passes the pipe at this number, and nothing else in this process owns it.
     let mut pipe = unsafe { <fs::File as std::os::fd::FromRawFd>::from_raw_fd(SPEC_FD) };
@@ -44,15 +47,27 @@ fn start(folder: &Folder) -> Result<i32, String> {
     let file = folder.file(&format!("exec-{}.json", std::process::id()));
     let process = oci::exec_process(&orders.spec, &exec).to_string();
     fs::write(&file, process).map_err(|e| format!("can't write {}: {e}", file.display()))?;
-    let built = streams().map_err(|e| e.to_string()).and_then(|[stdin, stdout, stderr]| {
-        ContainerBuilder::new(orders.spec.id.clone(), SyscallType::Linux)
-            .with_root_path(folder.file(LIB_STATE))
-            .map(|builder| builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
-            .and_then(|builder| {
-                builder.as_tenant().with_process(Some(&file)).with_detach(true).as_sibling(false).build()
-            })
-            .map_err(|e| full(&e))
-    });
+    let built = streams()
+        .map_err(|e| e.to_string())
+        .and_then(|[stdin, stdout, stderr]| {
+            ContainerBuilder::new(orders.spec.id.clone(), SyscallType::Linux)
+                .with_root_path(folder.file(LIB_STATE))
+                .map(|builder| {
+                    builder
+                        .with_stdin(stdin)
+                        .with_stdout(stdout)
+                        .with_stderr(stderr)
+                })
+                .and_then(|builder| {
+                    builder
+                        .as_tenant()
+                        .with_process(Some(&file))
+                        .with_detach(true)
+                        .as_sibling(false)
+                        .build()
+                })
+                .map_err(|e| full(&e))
+        });
     // The next exec has its own.
     let _ = fs::remove_file(&file);
     close_own_streams();
@@ -70,7 +85,13 @@ fn streams() -> io::Result<[OwnedFd; 3]> {
 
 /// So that the other side sees their end when the container's process closes them.
 fn close_own_streams() {
-    let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") else { return };
+    let Ok(null) = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    else {
+        return;
+    };
     for fd in 0..3 {
         // SAFETY: replaces a standard stream of this process, which nothing here uses any more.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), fd) };

@@ -21,7 +21,12 @@ pub(super) struct Log {
 
 impl Log {
     pub fn open(config: LogConfig) -> Self {
-        let mut log = Self { config, file: None, size: 0, dropped: 0 };
+        let mut log = Self {
+            config,
+            file: None,
+            size: 0,
+            dropped: 0,
+        };
         // Tried again with the first line.
         let _ = log.reopen();
         log
@@ -31,7 +36,10 @@ impl Log {
         if let Some(dir) = self.config.path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&self.config.path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.config.path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -68,7 +76,9 @@ impl Log {
         if self.file.is_none() {
             self.reopen()?;
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         match file.write_all(record) {
             Ok(()) => self.size += length,
             Err(error) => {
@@ -83,12 +93,16 @@ impl Log {
     pub fn line(&mut self, stream: &str, bytes: &[u8], whole: bool) {
         let now = jiff::Timestamp::now();
         if self.dropped > 0 {
-            let note = format!("{now:.9} stderr F [{} lines were lost: the log could not be written]\n", self.dropped);
+            let note = format!(
+                "{now:.9} stderr F [{} lines were lost: the log could not be written]\n",
+                self.dropped
+            );
             if self.put(note.as_bytes()).is_ok() {
                 self.dropped = 0;
             }
         }
-        let mut record = format!("{now:.9} {stream} {} ", if whole { 'F' } else { 'P' }).into_bytes();
+        let mut record =
+            format!("{now:.9} {stream} {} ", if whole { 'F' } else { 'P' }).into_bytes();
         record.extend_from_slice(bytes);
         record.push(b'\n');
         if self.put(&record).is_err() {
@@ -105,7 +119,10 @@ pub(super) struct Lines {
 
 impl Lines {
     pub fn new(name: &'static str) -> Self {
-        Self { name, rest: Vec::new() }
+        Self {
+            name,
+            rest: Vec::new(),
+        }
     }
 
     pub fn take(&mut self, mut bytes: &[u8], log: &mut Log) {
@@ -182,16 +199,29 @@ mod tests {
     #[test]
     fn rotation_bounds_size_and_number() {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: dir.path().join("log"), max_bytes: 4096, max_files: 3 };
+        let config = LogConfig {
+            path: dir.path().join("log"),
+            max_bytes: 4096,
+            max_files: 3,
+        };
         let mut log = Log::open(config);
         for n in 0..1000 {
             log.line("stdout", format!("line {n}").as_bytes(), true);
         }
-        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap())
+            .collect();
         names.sort_by_key(|e| e.file_name());
         assert_eq!(names.len(), 3);
         assert!(names.iter().all(|e| e.metadata().unwrap().len() <= 4096));
-        assert!(read(&dir.path().join("log")).last().unwrap().2.ends_with(b"line 999"));
+        assert!(
+            read(&dir.path().join("log"))
+                .last()
+                .unwrap()
+                .2
+                .ends_with(b"line 999")
+        );
     }
 
     #[test]
@@ -204,7 +234,10 @@ mod tests {
         fs::remove_file(dir.path().join("sub")).unwrap();
         log.line("stdout", b"kept", true);
         let lines = read(&path);
-        assert!(String::from_utf8_lossy(&lines[0].2).contains("1 lines were lost"), "{lines:?}");
+        assert!(
+            String::from_utf8_lossy(&lines[0].2).contains("1 lines were lost"),
+            "{lines:?}"
+        );
         assert_eq!(lines[1].2, b"kept");
     }
 }

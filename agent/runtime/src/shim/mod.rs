@@ -78,9 +78,15 @@ fn full(error: &dyn std::error::Error) -> String {
 /// The shell's exit code for a start that failed.
 fn code_of(text: &str) -> i32 {
     let lower = text.to_lowercase();
-    if lower.contains("permission denied") || lower.contains("does not have the correct permission") || lower.contains("eacces") {
+    if lower.contains("permission denied")
+        || lower.contains("does not have the correct permission")
+        || lower.contains("eacces")
+    {
         126
-    } else if lower.contains("not found") || lower.contains("no such file") || lower.contains("enoent") {
+    } else if lower.contains("not found")
+        || lower.contains("no such file")
+        || lower.contains("enoent")
+    {
         127
     } else {
         128
@@ -88,18 +94,25 @@ fn code_of(text: &str) -> i32 {
 }
 
 /// What libcontainer says before it comes to the point.
-const PREAMBLES: [&str; 2] = ["error in executing process : ", "exec process failed with error "];
+const PREAMBLES: [&str; 2] = [
+    "error in executing process : ",
+    "exec process failed with error ",
+];
 
 /// The point of libcontainer's words.
 fn to_the_point(text: &str) -> String {
-    let rest = PREAMBLES.iter().find_map(|p| text.split_once(p).map(|(_, rest)| rest));
+    let rest = PREAMBLES
+        .iter()
+        .find_map(|p| text.split_once(p).map(|(_, rest)| rest));
     rest.unwrap_or(text).to_owned()
 }
 
 /// Gives back what a start has used and waiting doesn't need: this process lives as long as its container,
 /// and there are many of them.
 fn shrink() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    let Ok(maps) = std::fs::read_to_string("/proc/self/smaps") else {
+        return;
+    };
     let mut file: Option<(usize, usize)> = None;
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
@@ -108,7 +121,10 @@ fn shrink() {
                 let backed = fields.nth(3).is_some_and(|path| path.starts_with('/'));
                 let read_only = flags.starts_with('r') && !flags.contains('w');
                 let ends = range.split_once('-').and_then(|(from, to)| {
-                    Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
+                    Some((
+                        usize::from_str_radix(from, 16).ok()?,
+                        usize::from_str_radix(to, 16).ok()?,
+                    ))
                 });
                 file = ends.filter(|_| backed && read_only);
             }
@@ -117,7 +133,9 @@ fn shrink() {
                 if let Some((from, to)) = file.take() {
                     // SAFETY: a read-only mapping of a file without a page of our own in it; what is dropped is
                     // read again from the file when it is used.
-                    unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+                    unsafe {
+                        libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED)
+                    };
                 }
             }
             (Some("Anonymous:"), _) => file = None,

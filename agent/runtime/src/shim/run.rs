@@ -1,7 +1,9 @@
 //! The shim of one container: starts it, writes its log, waits for its end, says how it ended.
 
 use super::log::{Lines, Log};
-use super::{HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, shrink, to_the_point};
+use super::{
+    HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, shrink, to_the_point,
+};
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
@@ -29,7 +31,10 @@ pub(super) fn main(dir: &Path) -> i32 {
     let orders = match folder.read::<Orders>(ORDERS) {
         Ok(Some(orders)) => orders,
         Ok(None) => {
-            status.error(128, &format!("{} is not there", folder.file(ORDERS).display()));
+            status.error(
+                128,
+                &format!("{} is not there", folder.file(ORDERS).display()),
+            );
             return 1;
         }
         Err(error) => {
@@ -58,7 +63,12 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
     signals.add(Signal::SIGCHLD);
     let prepared = become_subreaper()
         .and_then(|()| Ok(signals.thread_block()?))
-        .and_then(|()| Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?));
+        .and_then(|()| {
+            Ok(SignalFd::with_flags(
+                &signals,
+                SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+            )?)
+        });
     let signals = match prepared {
         Ok(signals) => signals,
         Err(error) => {
@@ -78,7 +88,13 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
     shrink();
     let (code, signal) = serve(&started, orders, &signals);
     let oom_killed = oom_killed(&started.running.cgroups);
-    let exit = Exit { code, signal, oom_killed, finished_at_ms: now_ms(), message: None };
+    let exit = Exit {
+        code,
+        signal,
+        oom_killed,
+        finished_at_ms: now_ms(),
+        message: None,
+    };
     if let Err(error) = folder.write(EXIT, &exit) {
         eprintln!("clusterd shim: {}", full(&error));
     }
@@ -109,7 +125,11 @@ struct Begun {
 fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
     let spec = &orders.spec;
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let config = oci::config(spec, &format!("/{}/{}", crate::client::CGROUP_PARENT, spec.id), unified);
+    let config = oci::config(
+        spec,
+        &format!("/{}/{}", crate::client::CGROUP_PARENT, spec.id),
+        unified,
+    );
     folder.write("config.json", &config).map_err(|e| full(&e))?;
     let state = folder.file(LIB_STATE);
     std::fs::create_dir_all(&state).map_err(|e| format!("can't make {}: {e}", state.display()))?;
@@ -121,20 +141,39 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
         .with_root_path(&state)
         .and_then(ContainerBuilder::validate_id)
         .map(|builder| builder.with_stdin(null).with_stdout(out).with_stderr(err))
-        .and_then(|builder| builder.as_init(&folder.0).with_systemd(false).with_detach(true).build())
+        .and_then(|builder| {
+            builder
+                .as_init(&folder.0)
+                .with_systemd(false)
+                .with_detach(true)
+                .build()
+        })
         .map_err(|e| full(&e))?;
     let made = (|| {
-        let pid = container.pid().ok_or("libcontainer names no process")?.as_raw();
+        let pid = container
+            .pid()
+            .ok_or("libcontainer names no process")?
+            .as_raw();
         let init = ProcessId::of(pid).ok_or("the container's process is gone")?;
         let own = i32::try_from(std::process::id()).map_err(|e| e.to_string())?;
         let shim = ProcessId::of(own).ok_or("/proc can't be read")?;
-        let running = Running { shim, init, started_at_ms: now_ms(), cgroups: cgroups_of(pid, &spec.id) };
+        let running = Running {
+            shim,
+            init,
+            started_at_ms: now_ms(),
+            cgroups: cgroups_of(pid, &spec.id),
+        };
         folder.write(RUNNING, &running).map_err(|e| full(&e))?;
         container.start().map_err(|e| full(&e))?;
         Ok::<_, String>(running)
     })();
     match made {
-        Ok(running) => Ok(Begun { container, running, stdout, stderr }),
+        Ok(running) => Ok(Begun {
+            container,
+            running,
+            stdout,
+            stderr,
+        }),
         Err(text) => {
             // Its own failure would hide the first one.
             let _ = container.delete(true);
@@ -147,7 +186,10 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
 /// Until the container has ended and its pipes are empty.
 fn serve(begun: &Begun, orders: &Orders, signals: &SignalFd) -> (i32, Option<i32>) {
     let mut log = Log::open(orders.spec.log.clone());
-    let mut streams = [(Some(&begun.stdout), Lines::new("stdout")), (Some(&begun.stderr), Lines::new("stderr"))];
+    let mut streams = [
+        (Some(&begun.stdout), Lines::new("stdout")),
+        (Some(&begun.stderr), Lines::new("stderr")),
+    ];
     let mut ended: Option<((i32, Option<i32>), Instant)> = None;
     let init = Pid::from_raw(begun.running.init.pid);
     loop {
@@ -170,7 +212,9 @@ fn serve(begun: &Begun, orders: &Orders, signals: &SignalFd) -> (i32, Option<i32
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
             }
         };
-        let open: Vec<usize> = (0..streams.len()).filter(|n| streams.get(*n).is_some_and(|s| s.0.is_some())).collect();
+        let open: Vec<usize> = (0..streams.len())
+            .filter(|n| streams.get(*n).is_some_and(|s| s.0.is_some()))
+            .collect();
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(open.iter().filter_map(|n| {
             let fd: BorrowedFd<'_> = streams.get(*n)?.0?.as_fd();
@@ -184,8 +228,14 @@ fn serve(begun: &Begun, orders: &Orders, signals: &SignalFd) -> (i32, Option<i32
         if ready.first() == Some(&true) {
             while let Ok(Some(_)) = signals.read_signal() {}
         }
-        for (n, _) in open.iter().zip(ready.iter().skip(1)).filter(|(_, ready)| **ready) {
-            let Some((fd, lines)) = streams.get_mut(*n) else { continue };
+        for (n, _) in open
+            .iter()
+            .zip(ready.iter().skip(1))
+            .filter(|(_, ready)| **ready)
+        {
+            let Some((fd, lines)) = streams.get_mut(*n) else {
+                continue;
+            };
             if !pump(fd.as_ref().map(|f| f.as_raw_fd()), lines, &mut log) {
                 lines.end(&mut log);
                 *fd = None;
@@ -199,7 +249,8 @@ fn pump(fd: Option<i32>, lines: &mut Lines, log: &mut Log) -> bool {
     let Some(fd) = fd else { return false };
     let mut buffer = [0; 16 * 1024];
     // SAFETY: the descriptor is open as long as its owner, which outlives this call; it is not closed here.
-    let mut file = std::mem::ManuallyDrop::new(unsafe { <File as std::os::fd::FromRawFd>::from_raw_fd(fd) });
+    let mut file =
+        std::mem::ManuallyDrop::new(unsafe { <File as std::os::fd::FromRawFd>::from_raw_fd(fd) });
     match file.read(&mut buffer) {
         Ok(0) => false,
         Ok(count) => {
@@ -216,7 +267,9 @@ fn reap(init: Pid) -> Option<(i32, Option<i32>)> {
     while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
         let ended = match status {
             WaitStatus::Exited(pid, code) => (pid, (code, None)),
-            WaitStatus::Signaled(pid, signal, _) => (pid, (128 + signal as i32, Some(signal as i32))),
+            WaitStatus::Signaled(pid, signal, _) => {
+                (pid, (128 + signal as i32, Some(signal as i32)))
+            }
             WaitStatus::StillAlive => break,
             _ => continue,
         };

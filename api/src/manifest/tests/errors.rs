@@ -44,7 +44,12 @@ nonsense: 1
 #[test]
 fn an_error_knows_its_place() {
     let files = vec![(PathBuf::from("a/stack.yml"), web("restart: always"))];
-    let input = Input { stack: "shop", files, env: &env, base_dir: Path::new("/") };
+    let input = Input {
+        stack: "shop",
+        files,
+        env: &env,
+        base_dir: Path::new("/"),
+    };
     let errors = read(input).expect_err("restart is refused");
     let want = ManifestError {
         file: "a/stack.yml".into(),
@@ -59,19 +64,40 @@ fn an_error_knows_its_place() {
 #[test]
 fn what_comes_through_an_anchor_is_reported_where_it_is_written() {
     let text = "x-a: &a\n  privileged: true\nservices:\n  web:\n    <<: *a\n    image: nginx\n";
-    assert_eq!(refused(text), ["stack.yml:2: services.web.privileged: not supported yet"]);
+    assert_eq!(
+        refused(text),
+        ["stack.yml:2: services.web.privileged: not supported yet"]
+    );
 }
 
 #[test]
 fn files_that_are_no_yaml() {
     for (text, want) in [
         ("", "stack.yml: the file is empty; it needs services:"),
-        ("# only words\n", "stack.yml: the file is empty; it needs services:"),
-        ("services:\n  web: {image: a\n", "stack.yml:2: not readable as YAML: "),
-        ("services:\n  web:\n    image: a: b\n", "stack.yml:3: not readable as YAML: "),
-        ("services:\n\tweb: 1\n", "stack.yml:2: not readable as YAML: "),
-        ("services:\n  web: *nope\n", "stack.yml:2: not readable as YAML: alias references unknown anchor"),
-        ("a: &a [*a]", "stack.yml:1: not readable as YAML: recursive references"),
+        (
+            "# only words\n",
+            "stack.yml: the file is empty; it needs services:",
+        ),
+        (
+            "services:\n  web: {image: a\n",
+            "stack.yml:2: not readable as YAML: ",
+        ),
+        (
+            "services:\n  web:\n    image: a: b\n",
+            "stack.yml:3: not readable as YAML: ",
+        ),
+        (
+            "services:\n\tweb: 1\n",
+            "stack.yml:2: not readable as YAML: ",
+        ),
+        (
+            "services:\n  web: *nope\n",
+            "stack.yml:2: not readable as YAML: alias references unknown anchor",
+        ),
+        (
+            "a: &a [*a]",
+            "stack.yml:1: not readable as YAML: recursive references",
+        ),
         (
             "services:\n  web: !reset null\n",
             "stack.yml:2: unsupported tag `!reset`; tags are not supported yet",
@@ -81,8 +107,14 @@ fn files_that_are_no_yaml() {
             "stack.yml:3: a second document begins here; write one file for each stack",
         ),
         ("~: 1", "stack.yml:1: an empty key"),
-        ("- a", "stack.yml:1: expected a mapping with services, found a list"),
-        ("hello", "stack.yml:1: expected a mapping with services, found the text \"hello\""),
+        (
+            "- a",
+            "stack.yml:1: expected a mapping with services, found a list",
+        ),
+        (
+            "hello",
+            "stack.yml:1: expected a mapping with services, found the text \"hello\"",
+        ),
     ] {
         let errors = refused(text);
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
@@ -93,12 +125,30 @@ fn files_that_are_no_yaml() {
 #[test]
 fn services_have_to_be_there() {
     for (text, want) in [
-        ("networks: {a: }", "stack.yml: services: missing; write what is to be run under services:"),
-        ("services: {}", "stack.yml:1: services: there are none; write what is to be run"),
-        ("services:", "stack.yml:1: services: expected a mapping of services, found nothing"),
-        ("services: [a]", "stack.yml:1: services: expected a mapping of services, found a list"),
-        ("services: {web: }", "stack.yml:1: services.web: expected a mapping with an image, found nothing"),
-        ("services: {web: {}}", "stack.yml:1: services.web: it has no image; add image: NAME"),
+        (
+            "networks: {a: }",
+            "stack.yml: services: missing; write what is to be run under services:",
+        ),
+        (
+            "services: {}",
+            "stack.yml:1: services: there are none; write what is to be run",
+        ),
+        (
+            "services:",
+            "stack.yml:1: services: expected a mapping of services, found nothing",
+        ),
+        (
+            "services: [a]",
+            "stack.yml:1: services: expected a mapping of services, found a list",
+        ),
+        (
+            "services: {web: }",
+            "stack.yml:1: services.web: expected a mapping with an image, found nothing",
+        ),
+        (
+            "services: {web: {}}",
+            "stack.yml:1: services.web: it has no image; add image: NAME",
+        ),
         (
             "services: {web: nginx}",
             "stack.yml:1: services.web: expected a mapping with an image, found the text \"nginx\"",
@@ -115,8 +165,12 @@ fn duplicate_keys_are_all_reported() {
     assert_eq!(
         refused(text),
         [
-            format!("stack.yml:4: services.web.image: duplicate key, it stands on line 3 already; {cure}"),
-            format!("stack.yml:7: services.web: duplicate key, it stands on line 2 already; {cure}"),
+            format!(
+                "stack.yml:4: services.web.image: duplicate key, it stands on line 3 already; {cure}"
+            ),
+            format!(
+                "stack.yml:7: services.web: duplicate key, it stands on line 2 already; {cure}"
+            ),
         ]
     );
 }
@@ -170,46 +224,94 @@ fn keys_that_are_not_supported_yet() {
     }
     for (lines, want) in [
         ("deploy: {resources: {}}", "services.web.deploy.resources"),
-        ("deploy: {endpoint_mode: vip}", "services.web.deploy.endpoint_mode"),
-        ("deploy: {update_config: {}}", "services.web.deploy.update_config"),
-        ("deploy: {rollback_config: {}}", "services.web.deploy.rollback_config"),
-        ("deploy: {placement: {preferences: []}}", "services.web.deploy.placement.preferences"),
+        (
+            "deploy: {endpoint_mode: vip}",
+            "services.web.deploy.endpoint_mode",
+        ),
+        (
+            "deploy: {update_config: {}}",
+            "services.web.deploy.update_config",
+        ),
+        (
+            "deploy: {rollback_config: {}}",
+            "services.web.deploy.rollback_config",
+        ),
+        (
+            "deploy: {placement: {preferences: []}}",
+            "services.web.deploy.placement.preferences",
+        ),
         (
             "deploy: {placement: {max_replicas_per_node: 1}}",
             "services.web.deploy.placement.max_replicas_per_node",
         ),
-        ("networks: {default: {ipv4_address: 10.0.0.1}}", "services.web.networks.default.ipv4_address"),
-        ("ports: [{target: 1, published: 1, name: x, mode: host}]", "services.web.ports[0].name"),
-        ("volumes: [{type: volume, target: /x, bind: {}}]", "services.web.volumes[0].bind"),
+        (
+            "networks: {default: {ipv4_address: 10.0.0.1}}",
+            "services.web.networks.default.ipv4_address",
+        ),
+        (
+            "ports: [{target: 1, published: 1, name: x, mode: host}]",
+            "services.web.ports[0].name",
+        ),
+        (
+            "volumes: [{type: volume, target: /x, bind: {}}]",
+            "services.web.volumes[0].bind",
+        ),
     ] {
-        assert_eq!(refused(&web(lines)), [format!("stack.yml:4: {want}: not supported yet")]);
+        assert_eq!(
+            refused(&web(lines)),
+            [format!("stack.yml:4: {want}: not supported yet")]
+        );
     }
     for (text, want) in [
         ("configs: {}", "configs"),
         ("secrets: {}", "secrets"),
         ("include: []", "include"),
-        ("networks: {a: {enable_ipv6: true}}", "networks.a.enable_ipv6"),
+        (
+            "networks: {a: {enable_ipv6: true}}",
+            "networks.a.enable_ipv6",
+        ),
         ("networks: {a: {driver_opts: {}}}", "networks.a.driver_opts"),
-        ("networks: {a: {ipam: {options: {}}}}", "networks.a.ipam.options"),
-        ("networks: {a: {ipam: {config: [{gateway: 10.0.0.1}]}}}", "networks.a.ipam.config[0].gateway"),
+        (
+            "networks: {a: {ipam: {options: {}}}}",
+            "networks.a.ipam.options",
+        ),
+        (
+            "networks: {a: {ipam: {config: [{gateway: 10.0.0.1}]}}}",
+            "networks.a.ipam.config[0].gateway",
+        ),
         ("volumes: {a: {driver_opts: {}}}", "volumes.a.driver_opts"),
     ] {
-        assert_eq!(refused(&(web("") + text)), [format!("stack.yml:4: {want}: not supported yet")]);
+        assert_eq!(
+            refused(&(web("") + text)),
+            [format!("stack.yml:4: {want}: not supported yet")]
+        );
     }
 }
 
 #[test]
 fn unknown_keys_get_the_nearest_known_one() {
     for (lines, want) in [
-        ("dependson: x", "services.web.dependson: unknown key; did you mean depends_on?"),
-        ("enviroment: {}", "services.web.enviroment: unknown key; did you mean environment?"),
+        (
+            "dependson: x",
+            "services.web.dependson: unknown key; did you mean depends_on?",
+        ),
+        (
+            "enviroment: {}",
+            "services.web.enviroment: unknown key; did you mean environment?",
+        ),
         ("bananas: 1", "services.web.bananas: unknown key"),
-        ("replicas: 2", "services.web.replicas: unknown key; did you mean deploy.replicas?"),
+        (
+            "replicas: 2",
+            "services.web.replicas: unknown key; did you mean deploy.replicas?",
+        ),
         (
             "constraints: []",
             "services.web.constraints: unknown key; did you mean deploy.placement.constraints?",
         ),
-        ("deploy: {replica: 2}", "services.web.deploy.replica: unknown key; did you mean replicas?"),
+        (
+            "deploy: {replica: 2}",
+            "services.web.deploy.replica: unknown key; did you mean replicas?",
+        ),
         (
             "deploy: {placement: {constraint: []}}",
             "services.web.deploy.placement.constraint: unknown key; did you mean constraints?",
@@ -230,10 +332,22 @@ fn unknown_keys_get_the_nearest_known_one() {
         assert_eq!(refused(&web(lines)), [format!("stack.yml:4: {want}")]);
     }
     for (text, want) in [
-        ("service: {}", "service: unknown key; did you mean services?"),
-        ("db: {image: redis}", "db: unknown key; did you mean services.db?"),
-        ("networks: {a: {intern: true}}", "networks.a.intern: unknown key; did you mean internal?"),
-        ("volumes: {a: {label: {}}}", "volumes.a.label: unknown key; did you mean labels?"),
+        (
+            "service: {}",
+            "service: unknown key; did you mean services?",
+        ),
+        (
+            "db: {image: redis}",
+            "db: unknown key; did you mean services.db?",
+        ),
+        (
+            "networks: {a: {intern: true}}",
+            "networks.a.intern: unknown key; did you mean internal?",
+        ),
+        (
+            "volumes: {a: {label: {}}}",
+            "volumes.a.label: unknown key; did you mean labels?",
+        ),
     ] {
         assert_eq!(refused(&(web("") + text)), [format!("stack.yml:4: {want}")]);
     }
@@ -242,22 +356,44 @@ fn unknown_keys_get_the_nearest_known_one() {
 #[test]
 fn one_file_of_a_bounded_size() {
     let read_files = |files: Vec<(PathBuf, String)>| {
-        let input = Input { stack: "shop", files, env: &env, base_dir: Path::new("/") };
-        read(input).expect_err("refused").iter().map(ToString::to_string).collect::<Vec<_>>()
+        let input = Input {
+            stack: "shop",
+            files,
+            env: &env,
+            base_dir: Path::new("/"),
+        };
+        read(input)
+            .expect_err("refused")
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
-    let two = vec![(PathBuf::from("a.yml"), String::new()), (PathBuf::from("b.yml"), String::new())];
+    let two = vec![
+        (PathBuf::from("a.yml"), String::new()),
+        (PathBuf::from("b.yml"), String::new()),
+    ];
     assert_eq!(
         read_files(two),
-        ["b.yml: 2 Compose files were given; give exactly one: merging several is not supported yet"]
+        [
+            "b.yml: 2 Compose files were given; give exactly one: merging several is not supported yet"
+        ]
     );
     let large = vec![(PathBuf::from("a.yml"), " ".repeat(FILE_LIMIT + 1))];
-    assert_eq!(read_files(large), ["a.yml: the file has 1048577 bytes, at most 1048576 are read"]);
+    assert_eq!(
+        read_files(large),
+        ["a.yml: the file has 1048577 bytes, at most 1048576 are read"]
+    );
 }
 
 #[test]
 fn a_bad_stack_name_is_refused() {
     let files = vec![(PathBuf::from("a.yml"), web(""))];
-    let input = Input { stack: "my.shop", files, env: &env, base_dir: Path::new("/") };
+    let input = Input {
+        stack: "my.shop",
+        files,
+        env: &env,
+        base_dir: Path::new("/"),
+    };
     let errors = read(input).expect_err("refused");
     assert_eq!(
         errors[0].to_string(),

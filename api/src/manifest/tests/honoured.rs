@@ -6,11 +6,20 @@ use crate::model::*;
 #[test]
 fn a_service_without_networks_is_on_the_stacks_default_network() {
     let (spec, _) = read_file("services: {web: {image: nginx}}").expect("good");
-    let network =
-        NetworkSpec { name: "shop_default".into(), stack: Some("shop".into()), ..NetworkSpec::default() };
+    let network = NetworkSpec {
+        name: "shop_default".into(),
+        stack: Some("shop".into()),
+        ..NetworkSpec::default()
+    };
     assert_eq!(spec.networks, [("shop_default".into(), network)].into());
-    assert_eq!(spec.services["shop_web"].networks, [("shop_default".into(), vec!["web".into()])].into());
-    assert_eq!(spec.services["shop_web"].spec.stack.as_deref(), Some("shop"));
+    assert_eq!(
+        spec.services["shop_web"].networks,
+        [("shop_default".into(), vec!["web".into()])].into()
+    );
+    assert_eq!(
+        spec.services["shop_web"].spec.stack.as_deref(),
+        Some("shop")
+    );
 }
 
 #[test]
@@ -19,7 +28,10 @@ fn the_default_network_may_be_declared() {
     let (spec, _) = read_file(text).expect("good");
     assert_eq!(spec.networks.len(), 0);
     assert_eq!(spec.external_networks, ["demo"]);
-    assert_eq!(spec.services["shop_web"].networks, [("demo".into(), vec!["web".into()])].into());
+    assert_eq!(
+        spec.services["shop_web"].networks,
+        [("demo".into(), vec!["web".into()])].into()
+    );
 }
 
 #[test]
@@ -70,8 +82,12 @@ fn a_variable_without_a_value_is_left_out_with_a_warning() {
 #[test]
 fn an_unset_variable_is_empty_with_one_warning() {
     let (web, warnings) = taken(&web("command: echo $UNSET\nlabels: {a: $UNSET}"));
-    assert_eq!(web.spec.template.container.command, Some(vec!["echo".into()]));
-    let want = "stack.yml:4: services.web.command: the variable UNSET is not set; it is taken as empty";
+    assert_eq!(
+        web.spec.template.container.command,
+        Some(vec!["echo".into()])
+    );
+    let want =
+        "stack.yml:4: services.web.command: the variable UNSET is not set; it is taken as empty";
     assert_eq!(warnings, [want]);
 }
 
@@ -82,26 +98,54 @@ fn ports_of_the_ingress_mode_are_taken_with_a_warning() {
     for (text, warns) in [
         ("ports: [\"8080:80\"]", true),
         ("ports: [{target: 80, published: 8080}]", true),
-        ("ports: [{target: 80, published: \"8080\", mode: ingress}]", true),
-        ("ports: [{target: 80, published: 8080, mode: host, protocol: tcp}]", false),
-        ("ports: [{target: 80, published: \"${TWO}0${TWO}0\", mode: host}]", false),
+        (
+            "ports: [{target: 80, published: \"8080\", mode: ingress}]",
+            true,
+        ),
+        (
+            "ports: [{target: 80, published: 8080, mode: host, protocol: tcp}]",
+            false,
+        ),
+        (
+            "ports: [{target: 80, published: \"${TWO}0${TWO}0\", mode: host}]",
+            false,
+        ),
     ] {
         let (web, warnings) = taken(&web(text));
         assert_eq!(web.spec.ports[0].target, 80, "{text}");
-        assert_eq!(warnings, if warns { vec![warning] } else { vec![] }, "{text}");
+        assert_eq!(
+            warnings,
+            if warns { vec![warning] } else { vec![] },
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn mounts() {
     let mounts = |text: &str| {
-        taken(&(web(text) + "volumes: {data: , given: {external: true}}")).0.spec.template.container.mounts
+        taken(&(web(text) + "volumes: {data: , given: {external: true}}"))
+            .0
+            .spec
+            .template
+            .container
+            .mounts
     };
-    let mount = |source, target: &str, read_only| Mount { source, target: target.into(), read_only };
+    let mount = |source, target: &str, read_only| Mount {
+        source,
+        target: target.into(),
+        read_only,
+    };
     let bind = |path: &str| MountSource::Bind(path.into());
     for (text, want) in [
-        ("data:/d", mount(MountSource::Volume("shop_data".into()), "/d", false)),
-        ("given:/d:rw", mount(MountSource::Volume("given".into()), "/d", false)),
+        (
+            "data:/d",
+            mount(MountSource::Volume("shop_data".into()), "/d", false),
+        ),
+        (
+            "given:/d:rw",
+            mount(MountSource::Volume("given".into()), "/d", false),
+        ),
         ("/abs/./x:/d:ro", mount(bind("/abs/x"), "/d", true)),
         ("./x:/d/e/", mount(bind("/home/me/shop/x"), "/d/e", false)),
         ("../x:/d", mount(bind("/home/me/x"), "/d", false)),
@@ -114,19 +158,37 @@ fn mounts() {
 
 #[test]
 fn a_restart_policy() {
-    let policy =
-        |text: &str| taken(&web(&format!("deploy: {{restart_policy: {{{text}}}}}"))).0.spec.template.restart;
+    let policy = |text: &str| {
+        taken(&web(&format!("deploy: {{restart_policy: {{{text}}}}}")))
+            .0
+            .spec
+            .template
+            .restart
+    };
     let default = RestartPolicy::default();
     assert_eq!(policy(""), default);
     assert_eq!(
         policy("condition: none"),
-        RestartPolicy { condition: RestartCondition::None, ..default.clone() }
+        RestartPolicy {
+            condition: RestartCondition::None,
+            ..default.clone()
+        }
     );
-    assert_eq!(policy("delay: 0s"), RestartPolicy { delay_ms: Some(0), ..default.clone() });
+    assert_eq!(
+        policy("delay: 0s"),
+        RestartPolicy {
+            delay_ms: Some(0),
+            ..default.clone()
+        }
+    );
     assert_eq!(policy("window: 0s, max_attempts: 0"), default);
     assert_eq!(
         policy("window: 2m, max_attempts: 4"),
-        RestartPolicy { window_ms: Some(120_000), max_attempts: Some(4), ..default }
+        RestartPolicy {
+            window_ms: Some(120_000),
+            max_attempts: Some(4),
+            ..default
+        }
     );
 }
 
@@ -141,16 +203,30 @@ fn extensions_are_left_alone_wherever_they_stand() {
 
 #[test]
 fn labels_of_both_kinds() {
-    let (web, _) = taken(&web("labels: [a=1, b]\ndeploy: {labels: {c: 2, d: , e: true}}"));
-    let labels =
-        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Labels>();
-    assert_eq!(web.spec.template.container.labels, labels(&[("a", "1"), ("b", "")]));
-    assert_eq!(web.spec.labels, labels(&[("c", "2"), ("d", ""), ("e", "true")]));
+    let (web, _) = taken(&web(
+        "labels: [a=1, b]\ndeploy: {labels: {c: 2, d: , e: true}}",
+    ));
+    let labels = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect::<Labels>()
+    };
+    assert_eq!(
+        web.spec.template.container.labels,
+        labels(&[("a", "1"), ("b", "")])
+    );
+    assert_eq!(
+        web.spec.labels,
+        labels(&[("c", "2"), ("d", ""), ("e", "true")])
+    );
 }
 
 #[test]
 fn the_order_of_keys_makes_no_difference() {
-    let one = read_file("services: {a: {image: x, environment: {A: 1, B: 2}}, b: {image: y}}").expect("good");
-    let two = read_file("services: {b: {image: y}, a: {environment: {B: 2, A: 1}, image: x}}").expect("good");
+    let one = read_file("services: {a: {image: x, environment: {A: 1, B: 2}}, b: {image: y}}")
+        .expect("good");
+    let two = read_file("services: {b: {image: y}, a: {environment: {B: 2, A: 1}, image: x}}")
+        .expect("good");
     assert_eq!(one, two);
 }

@@ -21,7 +21,12 @@ fn env(name: &str) -> Option<String> {
 /// Reads `stack.yml` of the stack `shop`; warnings and errors as they are shown.
 fn read_file(text: &str) -> Result<(StackSpec, Vec<String>), Vec<String>> {
     let files = vec![(PathBuf::from("stack.yml"), text.to_owned())];
-    let input = Input { stack: "shop", files, env: &env, base_dir: Path::new("/home/me/shop") };
+    let input = Input {
+        stack: "shop",
+        files,
+        env: &env,
+        base_dir: Path::new("/home/me/shop"),
+    };
     match read(input) {
         Ok((spec, warnings)) => Ok((spec, warnings.iter().map(ToString::to_string).collect())),
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
@@ -36,8 +41,14 @@ fn web(lines: &str) -> String {
 
 /// The service `web` of a file that has to be taken.
 fn taken(text: &str) -> (StackService, Vec<String>) {
-    let (mut spec, warnings) = read_file(text).unwrap_or_else(|errors| panic!("{text}\n{errors:#?}"));
-    (spec.services.remove("shop_web").expect("the file has a service web"), warnings)
+    let (mut spec, warnings) =
+        read_file(text).unwrap_or_else(|errors| panic!("{text}\n{errors:#?}"));
+    (
+        spec.services
+            .remove("shop_web")
+            .expect("the file has a service web"),
+        warnings,
+    )
 }
 
 /// The errors of a file that has to be refused.

@@ -6,7 +6,9 @@ use super::*;
 fn one(lines: &str) -> String {
     let errors = refused(&web(lines));
     assert_eq!(errors.len(), 1, "{lines}: {errors:#?}");
-    let error = errors[0].strip_prefix("stack.yml:4: services.web.").unwrap_or(&errors[0]);
+    let error = errors[0]
+        .strip_prefix("stack.yml:4: services.web.")
+        .unwrap_or(&errors[0]);
     error.to_owned()
 }
 
@@ -19,25 +21,58 @@ fn table(cases: &[(&str, &str)]) {
 #[test]
 fn wrong_types_say_what_was_expected_and_found() {
     table(&[
-        ("command: {a: b}", "command: expected a text or a list, found a mapping"),
-        ("command: 5", "command: expected a text or a list, found the number 5; write it in quotes"),
-        ("command: [{}]", "command[0]: expected a text, found a mapping"),
-        ("environment: x", "environment: expected a mapping or a list of variables, found the text \"x\""),
-        ("environment: {A: [1]}", "environment.A: expected a text, a number or nothing, found a list"),
+        (
+            "command: {a: b}",
+            "command: expected a text or a list, found a mapping",
+        ),
+        (
+            "command: 5",
+            "command: expected a text or a list, found the number 5; write it in quotes",
+        ),
+        (
+            "command: [{}]",
+            "command[0]: expected a text, found a mapping",
+        ),
+        (
+            "environment: x",
+            "environment: expected a mapping or a list of variables, found the text \"x\"",
+        ),
+        (
+            "environment: {A: [1]}",
+            "environment.A: expected a text, a number or nothing, found a list",
+        ),
         (
             "environment: [1]",
             "environment[0]: expected a variable such as KEY=value, found the number 1; write it in quotes",
         ),
-        ("networks: x", "networks: expected a list or a mapping of networks, found the text \"x\""),
-        ("networks: [{}]", "networks[0]: expected the name of a network, found a mapping"),
-        ("networks: {default: x}", "networks.default: expected a mapping or nothing, found the text \"x\""),
-        ("ports: 80", "ports: expected a list of ports, found the number 80"),
-        ("ports: [[]]", "ports[0]: expected a port such as \"8080:80\", or a mapping, found a list"),
+        (
+            "networks: x",
+            "networks: expected a list or a mapping of networks, found the text \"x\"",
+        ),
+        (
+            "networks: [{}]",
+            "networks[0]: expected the name of a network, found a mapping",
+        ),
+        (
+            "networks: {default: x}",
+            "networks.default: expected a mapping or nothing, found the text \"x\"",
+        ),
+        (
+            "ports: 80",
+            "ports: expected a list of ports, found the number 80",
+        ),
+        (
+            "ports: [[]]",
+            "ports[0]: expected a port such as \"8080:80\", or a mapping, found a list",
+        ),
         (
             "ports: [80.5]",
             "ports[0]: expected a port such as \"8080:80\", or a mapping, found the number 80.5; write it in quotes",
         ),
-        ("volumes: {a: b}", "volumes: expected a list of volumes, found a mapping"),
+        (
+            "volumes: {a: b}",
+            "volumes: expected a list of volumes, found a mapping",
+        ),
         (
             "volumes: [true]",
             "volumes[0]: expected a volume such as data:/data, or a mapping, found the boolean true; write it in quotes",
@@ -59,13 +94,22 @@ fn wrong_types_say_what_was_expected_and_found() {
             "deploy: {replicas: 4294967296}",
             "deploy.replicas: expected a whole number from 0 to 4294967295, found the number 4294967296",
         ),
-        ("deploy: {mode: global}", "deploy.mode: not supported yet; replicated is the only mode"),
+        (
+            "deploy: {mode: global}",
+            "deploy.mode: not supported yet; replicated is the only mode",
+        ),
         (
             "deploy: {mode: swarm}",
             "deploy.mode: expected one of replicated, global, replicated-job, global-job, found \"swarm\"",
         ),
-        ("deploy: {labels: 1}", "deploy.labels: expected a mapping or a list of labels, found the number 1"),
-        ("deploy: {placement: x}", "deploy.placement: expected a mapping, found the text \"x\""),
+        (
+            "deploy: {labels: 1}",
+            "deploy.labels: expected a mapping or a list of labels, found the number 1",
+        ),
+        (
+            "deploy: {placement: x}",
+            "deploy.placement: expected a mapping, found the text \"x\"",
+        ),
         (
             "deploy: {placement: {constraints: node.id==x}}",
             "deploy.placement.constraints: expected a list of constraints, found the text \"node.id==x\"",
@@ -86,7 +130,10 @@ fn wrong_types_say_what_was_expected_and_found() {
             "deploy: {restart_policy: {window: soon}}",
             "deploy.restart_policy.window: expected a duration such as 5s or 1m30s, found \"soon\"",
         ),
-        ("labels: [a=1, a=2]", "labels[1]: the label \"a\" is there twice"),
+        (
+            "labels: [a=1, a=2]",
+            "labels[1]: the label \"a\" is there twice",
+        ),
         ("labels: ['=x']", "labels[0]: the label has no key"),
     ]);
     assert_eq!(
@@ -122,12 +169,30 @@ fn variables() {
             "environment: {A: 'cost 5$'}",
             "environment.A: \"$\" is no variable; write $NAME, ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
         ),
-        ("command: '${NOPE?set it}'", "command: the variable NOPE is not set: set it"),
-        ("environment: [A=1, 'A=2']", "environment[1]: the variable A is set twice"),
-        ("environment: ['=1']", "environment[0]: \"\" can't be the name of a variable"),
-        ("environment: [' A=1']", "environment[0]: \" A\" can't be the name of a variable"),
-        ("environment: {A=B: 1}", "environment.A=B: \"A=B\" can't be the name of a variable"),
-        ("command: 'a ''b'", "command: \"a 'b\" has a ' that is not closed"),
+        (
+            "command: '${NOPE?set it}'",
+            "command: the variable NOPE is not set: set it",
+        ),
+        (
+            "environment: [A=1, 'A=2']",
+            "environment[1]: the variable A is set twice",
+        ),
+        (
+            "environment: ['=1']",
+            "environment[0]: \"\" can't be the name of a variable",
+        ),
+        (
+            "environment: [' A=1']",
+            "environment[0]: \" A\" can't be the name of a variable",
+        ),
+        (
+            "environment: {A=B: 1}",
+            "environment.A=B: \"A=B\" can't be the name of a variable",
+        ),
+        (
+            "command: 'a ''b'",
+            "command: \"a 'b\" has a ' that is not closed",
+        ),
     ]);
 }
 
@@ -138,7 +203,10 @@ fn networks() {
             "networks: [front]",
             "networks[0]: the network \"front\" is not declared; declare it under networks:",
         ),
-        ("networks: [default, default]", "networks[1]: the network \"default\" is there twice"),
+        (
+            "networks: [default, default]",
+            "networks[1]: the network \"default\" is there twice",
+        ),
         (
             "networks: {default: {aliases: x}}",
             "networks.default.aliases: expected a list of names, found the text \"x\"",
@@ -149,8 +217,14 @@ fn networks() {
         ),
     ]);
     for (text, want) in [
-        ("networks: []", "networks: expected a mapping of networks, found a list"),
-        ("networks: {a: x}", "networks.a: expected a mapping or nothing, found the text \"x\""),
+        (
+            "networks: []",
+            "networks: expected a mapping of networks, found a list",
+        ),
+        (
+            "networks: {a: x}",
+            "networks.a: expected a mapping or nothing, found the text \"x\"",
+        ),
         (
             "networks: {a: {driver: bridge}}",
             "networks.a.driver: the driver \"bridge\" is not supported; overlay is the only one; remove this key",
@@ -222,21 +296,42 @@ fn volumes() {
             "volumes: [a/b:/data]",
             "volumes[0]: \"a/b\" is neither a volume's name nor a path; write ./a/b for a path beside the file",
         ),
-        ("volumes: [~/x:/data]", "volumes[0]: ~ is not supported: each node has its own; write the path out"),
+        (
+            "volumes: [~/x:/data]",
+            "volumes[0]: ~ is not supported: each node has its own; write the path out",
+        ),
         (
             "volumes: [/a:b]",
             "volumes[0]: the target \"b\" is no absolute path; it is a path in the container, such as /data",
         ),
-        ("volumes: [/a:/]", "volumes[0]: the target is the container's root"),
-        ("volumes: [/a:/b/../c]", "volumes[0]: the target \"/b/../c\" holds \"..\""),
-        ("volumes: [/a:/b:z]", "volumes[0]: the volume's mode \"z\" is not supported; ro and rw are"),
+        (
+            "volumes: [/a:/]",
+            "volumes[0]: the target is the container's root",
+        ),
+        (
+            "volumes: [/a:/b/../c]",
+            "volumes[0]: the target \"/b/../c\" holds \"..\"",
+        ),
+        (
+            "volumes: [/a:/b:z]",
+            "volumes[0]: the volume's mode \"z\" is not supported; ro and rw are",
+        ),
         (
             "volumes: ['/a:/b:ro:x']",
             "volumes[0]: \"/a:/b:ro:x\" has too many colons; write it as NAME:/PATH, or ./PATH:/PATH, with :ro for read-only",
         ),
-        ("volumes: [/a:/x, /b:/x/]", "volumes[1]: \"/x\" is mounted twice"),
-        ("volumes: [{type: tmpfs, target: /x}]", "volumes[0].type: not supported yet; volume and bind are"),
-        ("volumes: [{target: /x}]", "volumes[0]: it has no type; add type: volume or type: bind"),
+        (
+            "volumes: [/a:/x, /b:/x/]",
+            "volumes[1]: \"/x\" is mounted twice",
+        ),
+        (
+            "volumes: [{type: tmpfs, target: /x}]",
+            "volumes[0].type: not supported yet; volume and bind are",
+        ),
+        (
+            "volumes: [{target: /x}]",
+            "volumes[0]: it has no type; add type: volume or type: bind",
+        ),
         (
             "volumes: [{type: bind, source: /x}]",
             "volumes[0]: it has no target; add target: the path in the container",
@@ -264,13 +359,18 @@ fn volumes() {
             "volumes.b: another volume of this file is called \"shop_a\" too",
         ),
     ] {
-        assert_eq!(refused(&(web("") + text)), [format!("stack.yml:4: {want}")], "{text}");
+        assert_eq!(
+            refused(&(web("") + text)),
+            [format!("stack.yml:4: {want}")],
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn names_near_a_declared_one_are_suggested() {
-    let text = web("networks: [fornt]\nvolumes: [dtaa:/data]") + "networks: {front: }\nvolumes: {data: }";
+    let text =
+        web("networks: [fornt]\nvolumes: [dtaa:/data]") + "networks: {front: }\nvolumes: {data: }";
     assert_eq!(
         refused(&text),
         [
@@ -287,12 +387,18 @@ fn ports() {
             "ports: [80]",
             "ports[0]: a port of the cluster's choice is not supported yet; write which, as in \"80:80\"",
         ),
-        ("ports: [\"8080:80\", \"8080:81\"]", "ports[1]: port 8080/tcp is published twice"),
+        (
+            "ports: [\"8080:80\", \"8080:81\"]",
+            "ports[1]: port 8080/tcp is published twice",
+        ),
         (
             "ports: [{target: 80}]",
             "ports[0]: a port of the cluster's choice is not supported yet; add published: the port of the node",
         ),
-        ("ports: [{published: 80}]", "ports[0]: it has no target; add target: the port in the container"),
+        (
+            "ports: [{published: 80}]",
+            "ports[0]: it has no target; add target: the port in the container",
+        ),
         (
             "ports: [{target: 0, published: 80}]",
             "ports[0].target: expected a whole number from 1 to 65535, found the number 0",
@@ -324,8 +430,14 @@ fn ports() {
 fn names_of_services() {
     let long = "a".repeat(60);
     for (name, want) in [
-        ("we.b", "the service name \"we.b\" holds '.'; letters, digits, - and _ are allowed"),
-        ("-web", "the service name \"-web\" has to begin and end with a letter or a digit"),
+        (
+            "we.b",
+            "the service name \"we.b\" holds '.'; letters, digits, - and _ are allowed",
+        ),
+        (
+            "-web",
+            "the service name \"-web\" has to begin and end with a letter or a digit",
+        ),
         (
             long.as_str(),
             &format!(
@@ -339,6 +451,8 @@ fn names_of_services() {
     }
     assert_eq!(
         refused("services: {web: {image: a}, Web: {image: a}}"),
-        ["stack.yml:1: services.Web: another service's name differs only by capital letters; rename one"]
+        [
+            "stack.yml:1: services.Web: another service's name differs only by capital letters; rename one"
+        ]
     );
 }

@@ -37,19 +37,46 @@ fn a_status_behind_the_known_one_changes_nothing() {
                 Op::CreateService(Box::new(service(1, spec("a", "x", &[]), BTreeMap::new()))),
                 Op::CreateTask(Box::new(new)),
             ]]);
-            let status = TaskStatus { state: to, message: "new".into(), ..TaskStatus::default() };
-            let ops = vec![Op::SetTaskStatus { id: TaskId(1), status }];
-            let events = state.apply(2, Transaction { at: Timestamp(2), ops }).expect("never an error");
+            let status = TaskStatus {
+                state: to,
+                message: "new".into(),
+                ..TaskStatus::default()
+            };
+            let ops = vec![Op::SetTaskStatus {
+                id: TaskId(1),
+                status,
+            }];
+            let events = state
+                .apply(
+                    2,
+                    Transaction {
+                        at: Timestamp(2),
+                        ops,
+                    },
+                )
+                .expect("never an error");
             let taken = to >= from && !from.is_ended();
             assert_eq!(events.len(), usize::from(taken), "{from:?} to {to:?}");
-            assert_eq!(state.tasks()[&TaskId(1)].status.state, if taken { to } else { from });
+            assert_eq!(
+                state.tasks()[&TaskId(1)].status.state,
+                if taken { to } else { from }
+            );
         }
     }
 }
 
 #[test]
 fn a_status_of_a_task_that_is_gone_is_no_error() {
-    let ops = vec![Op::SetTaskStatus { id: TaskId(9), status: TaskStatus::default() }];
-    let events = State::new().apply(1, Transaction { at: Timestamp(1), ops });
+    let ops = vec![Op::SetTaskStatus {
+        id: TaskId(9),
+        status: TaskStatus::default(),
+    }];
+    let events = State::new().apply(
+        1,
+        Transaction {
+            at: Timestamp(1),
+            ops,
+        },
+    );
     assert!(events.is_ok_and(|e| e.is_empty()));
 }

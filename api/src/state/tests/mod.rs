@@ -33,7 +33,16 @@ type Contents = (
 /// All but the revision, to be shown when it differs.
 fn contents(state: &State) -> Contents {
     let s = state.clone();
-    (s.cluster, s.nodes, s.networks, s.services, s.stacks, s.tasks, s.templates, s.indexes)
+    (
+        s.cluster,
+        s.nodes,
+        s.networks,
+        s.services,
+        s.stacks,
+        s.tasks,
+        s.templates,
+        s.indexes,
+    )
 }
 
 pub(super) fn node(id: u128) -> Node {
@@ -53,22 +62,37 @@ pub(super) fn network(id: u128, name: &str, vni: u32, subnet: u8) -> Network {
     Network {
         id: NetworkId(id),
         meta: Meta::default(),
-        spec: NetworkSpec { name: name.into(), ..NetworkSpec::default() },
+        spec: NetworkSpec {
+            name: name.into(),
+            ..NetworkSpec::default()
+        },
         vni,
         subnet: ipnet::Ipv4Net::new_assert([10, 0, subnet, 0].into(), 24),
     }
 }
 
 pub(super) fn spec(name: &str, image: &str, networks: &[u128]) -> ServiceSpec {
-    let attach = |id: &u128| NetworkAttachment { network: NetworkId(*id), aliases: Vec::new() };
-    let mut spec = ServiceSpec { name: name.into(), ..ServiceSpec::default() };
+    let attach = |id: &u128| NetworkAttachment {
+        network: NetworkId(*id),
+        aliases: Vec::new(),
+    };
+    let mut spec = ServiceSpec {
+        name: name.into(),
+        ..ServiceSpec::default()
+    };
     spec.template.container.image = image.into();
     spec.template.networks = networks.iter().map(attach).collect();
     spec
 }
 
 pub(super) fn service(id: u128, spec: ServiceSpec, vips: BTreeMap<NetworkId, Ipv4Addr>) -> Service {
-    Service { id: ServiceId(id), meta: Meta::default(), spec, template_revision: 0, vips }
+    Service {
+        id: ServiceId(id),
+        meta: Meta::default(),
+        spec,
+        template_revision: 0,
+        vips,
+    }
 }
 
 pub(super) fn task(id: u128, service: u128, template_revision: u64) -> Task {
@@ -93,8 +117,14 @@ fn cluster(id: u128) -> Cluster {
         id: ClusterId(id),
         meta: Meta::default(),
         spec: ClusterSpec::default(),
-        ca: ClusterCa { cert_pem: String::new(), key_pem: String::new() },
-        tokens: JoinSecrets { worker: String::new(), manager: String::new() },
+        ca: ClusterCa {
+            cert_pem: String::new(),
+            key_pem: String::new(),
+        },
+        tokens: JoinSecrets {
+            worker: String::new(),
+            manager: String::new(),
+        },
     }
 }
 
@@ -102,11 +132,18 @@ fn cluster(id: u128) -> Cluster {
 fn resolve(state: &State, revision: u64, mut ops: Vec<Op>) -> Transaction {
     for op in &mut ops {
         let (field, current) = match op {
-            Op::UpdateCluster { at_revision, .. } => (at_revision, state.cluster().map(|c| c.meta.revision)),
-            Op::UpdateNode { id, at_revision, .. } => {
-                (at_revision, state.nodes().get(id).map(|n| n.meta.revision))
+            Op::UpdateCluster { at_revision, .. } => {
+                (at_revision, state.cluster().map(|c| c.meta.revision))
             }
-            Op::UpdateService { id, at_revision, spec, .. } => {
+            Op::UpdateNode {
+                id, at_revision, ..
+            } => (at_revision, state.nodes().get(id).map(|n| n.meta.revision)),
+            Op::UpdateService {
+                id,
+                at_revision,
+                spec,
+                ..
+            } => {
                 let service = state.services().get(id);
                 if let Some(service) = service {
                     spec.name.clone_from(&service.spec.name);
@@ -114,7 +151,10 @@ fn resolve(state: &State, revision: u64, mut ops: Vec<Op>) -> Transaction {
                 (at_revision, service.map(|s| s.meta.revision))
             }
             Op::CreateTask(task) => {
-                let current = state.services().get(&task.service).map(|s| s.template_revision);
+                let current = state
+                    .services()
+                    .get(&task.service)
+                    .map(|s| s.template_revision);
                 (&mut task.template_revision, current)
             }
             _ => continue,
@@ -123,7 +163,10 @@ fn resolve(state: &State, revision: u64, mut ops: Vec<Op>) -> Transaction {
             *field = current.unwrap_or(revision);
         }
     }
-    Transaction { at: Timestamp(i64::try_from(revision).unwrap_or(0)), ops }
+    Transaction {
+        at: Timestamp(i64::try_from(revision).unwrap_or(0)),
+        ops,
+    }
 }
 
 /// Plays a history; after each transaction `check` sees the state before, the state now, and the outcome.

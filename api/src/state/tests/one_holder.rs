@@ -8,24 +8,60 @@ use std::fmt::Debug;
 fn check(state: &State) {
     let once = |what: &str, all: Vec<String>| {
         let distinct: BTreeSet<_> = all.iter().collect();
-        assert_eq!(distinct.len(), all.len(), "{what} with more than one holder: {all:?}");
+        assert_eq!(
+            distinct.len(),
+            all.len(),
+            "{what} with more than one holder: {all:?}"
+        );
     };
     let shown = |value: &dyn Debug| format!("{value:?}");
-    once("network names", state.networks().values().map(|n| n.spec.name.clone()).collect());
-    once("VNIs", state.networks().values().map(|n| n.vni.to_string()).collect());
-    once("service names", state.services().values().map(|s| s.spec.name.clone()).collect());
+    once(
+        "network names",
+        state
+            .networks()
+            .values()
+            .map(|n| n.spec.name.clone())
+            .collect(),
+    );
+    once(
+        "VNIs",
+        state
+            .networks()
+            .values()
+            .map(|n| n.vni.to_string())
+            .collect(),
+    );
+    once(
+        "service names",
+        state
+            .services()
+            .values()
+            .map(|s| s.spec.name.clone())
+            .collect(),
+    );
 
     let mut addresses: Vec<String> = Vec::new();
     for service in state.services().values() {
         addresses.extend(service.vips.iter().map(|held| shown(&held)));
     }
     let mut ports = Vec::new();
-    for task in state.tasks().values().filter(|t| !t.status.state.is_ended()) {
+    for task in state
+        .tasks()
+        .values()
+        .filter(|t| !t.status.state.is_ended())
+    {
         // One task may name what it holds twice; that is still one holder.
-        let held: BTreeSet<_> = task.addresses.iter().map(|a| shown(&(&a.network, &a.addr))).collect();
+        let held: BTreeSet<_> = task
+            .addresses
+            .iter()
+            .map(|a| shown(&(&a.network, &a.addr)))
+            .collect();
         addresses.extend(held);
-        let held: BTreeSet<_> =
-            task.ports.iter().map(|p| shown(&(task.node, p.protocol, p.published))).collect();
+        let held: BTreeSet<_> = task
+            .ports
+            .iter()
+            .map(|p| shown(&(task.node, p.protocol, p.published)))
+            .collect();
         ports.extend(held);
     }
     once("addresses", addresses);

@@ -27,7 +27,15 @@ pub(super) fn transaction(state: &State, seeds: &[u128]) -> Transaction {
         for last in (0..tries).rev() {
             let made = op(&ahead, kind, &mut draw, revision);
             let mut next = ahead.clone();
-            let taken = next.apply(revision, Transaction { at, ops: vec![made.clone()] }).is_ok();
+            let taken = next
+                .apply(
+                    revision,
+                    Transaction {
+                        at,
+                        ops: vec![made.clone()],
+                    },
+                )
+                .is_ok();
             if taken || last == 0 {
                 ahead = next;
                 ops.push(made);
@@ -64,7 +72,11 @@ impl Draw {
     fn id(&mut self, known: impl Iterator<Item = u128>, most: usize) -> u128 {
         let known: Vec<u128> = known.collect();
         let any = self.below(most) as u128 + 1;
-        if self.once_in(12) { any } else { self.of(&known).unwrap_or(any) }
+        if self.once_in(12) {
+            any
+        } else {
+            self.of(&known).unwrap_or(any)
+        }
     }
 
     /// Mostly one of 1 to `most` that is not among those.
@@ -74,7 +86,11 @@ impl Draw {
     }
 
     fn revision(&mut self, current: Option<u64>, otherwise: u64) -> u64 {
-        if self.once_in(12) { self.below(9) as u64 } else { current.unwrap_or(otherwise) }
+        if self.once_in(12) {
+            self.below(9) as u64
+        } else {
+            current.unwrap_or(otherwise)
+        }
     }
 
     fn node(&mut self, state: &State) -> NodeId {
@@ -90,12 +106,18 @@ impl Draw {
     }
 
     fn task(&mut self, state: &State, wanted: impl Fn(&Task) -> bool) -> TaskId {
-        TaskId(self.id(state.tasks().values().filter(|t| wanted(t)).map(|t| t.id.0), 10))
+        TaskId(self.id(
+            state.tasks().values().filter(|t| wanted(t)).map(|t| t.id.0),
+            10,
+        ))
     }
 
     /// Mostly an address of the network.
     fn addr(&mut self, state: &State, network: NetworkId) -> Ipv4Addr {
-        let subnet = state.networks().get(&network).map_or(1, |n| n.subnet.addr().octets()[2]);
+        let subnet = state
+            .networks()
+            .get(&network)
+            .map_or(1, |n| n.subnet.addr().octets()[2]);
         let subnet = if self.once_in(20) { 9 } else { subnet };
         let host = u8::try_from(self.below(8)).unwrap_or(0) + 2;
         [10, 0, subnet, host].into()
@@ -103,13 +125,18 @@ impl Draw {
 
     fn vips(&mut self, state: &State, spec: &ServiceSpec) -> BTreeMap<NetworkId, Ipv4Addr> {
         let networks = spec.template.networks.iter().map(|n| n.network);
-        networks.map(|network| (network, self.addr(state, network))).collect()
+        networks
+            .map(|network| (network, self.addr(state, network)))
+            .collect()
     }
 
     fn addresses(&mut self, state: &State) -> Vec<TaskAddress> {
         let mut one = || {
             let network = self.network(state);
-            TaskAddress { network, addr: self.addr(state, network) }
+            TaskAddress {
+                network,
+                addr: self.addr(state, network),
+            }
         };
         let (first, second) = (one(), one());
         match self.below(3) {
@@ -121,7 +148,11 @@ impl Draw {
 
     fn ports(&mut self) -> Vec<PublishedPort> {
         let mut one = || PublishedPort {
-            protocol: if self.once_in(2) { Protocol::Udp } else { Protocol::Tcp },
+            protocol: if self.once_in(2) {
+                Protocol::Udp
+            } else {
+                Protocol::Tcp
+            },
             published: 80 + u16::try_from(self.below(4)).unwrap_or(0),
             target: 80,
         };
@@ -137,7 +168,10 @@ impl Draw {
         let image = if self.once_in(2) { "x" } else { "y" };
         let networks: Vec<u128> = (0..self.below(3)).map(|_| self.network(state).0).collect();
         let ports = self.ports();
-        ServiceSpec { ports, ..spec(name, image, &networks) }
+        ServiceSpec {
+            ports,
+            ..spec(name, image, &networks)
+        }
     }
 
     fn state(&mut self) -> TaskState {
@@ -148,7 +182,11 @@ impl Draw {
 /// Names that mostly go with the ids, so that they seldom collide.
 fn name(draw: &mut Draw, id: u128) -> String {
     let other = draw.below(4);
-    if draw.once_in(12) { format!("n{other}") } else { format!("n{id}") }
+    if draw.once_in(12) {
+        format!("n{other}")
+    } else {
+        format!("n{id}")
+    }
 }
 
 /// Kinds of changes, the frequent ones several times.
@@ -159,19 +197,44 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
         0 => Op::CreateCluster(Box::new(cluster(1))),
         1 => {
             let current = state.cluster().map(|c| c.meta.revision);
-            let (id, at_revision) = (1 + u128::from(draw.once_in(12)), draw.revision(current, revision));
-            Op::UpdateCluster { cluster: Box::new(cluster(id)), at_revision }
+            let (id, at_revision) = (
+                1 + u128::from(draw.once_in(12)),
+                draw.revision(current, revision),
+            );
+            Op::UpdateCluster {
+                cluster: Box::new(cluster(id)),
+                at_revision,
+            }
         }
-        2..=4 => Op::CreateNode(Box::new(node(draw.free(state.nodes().keys().map(|id| id.0), 3)))),
+        2..=4 => Op::CreateNode(Box::new(node(
+            draw.free(state.nodes().keys().map(|id| id.0), 3),
+        ))),
         5 => {
             let id = draw.node(state);
-            let at_revision = draw.revision(state.nodes().get(&id).map(|n| n.meta.revision), revision);
-            Op::UpdateNode { id, spec: NodeSpec::default(), at_revision }
+            let at_revision =
+                draw.revision(state.nodes().get(&id).map(|n| n.meta.revision), revision);
+            Op::UpdateNode {
+                id,
+                spec: NodeSpec::default(),
+                at_revision,
+            }
         }
         6 => {
-            let state_now = if draw.once_in(2) { NodeState::Ready } else { NodeState::Down };
-            let status = NodeStatus { state: state_now, ..NodeStatus::default() };
-            Op::SetNodeStatus { id: draw.node(state), status, description: None, addr: None }
+            let state_now = if draw.once_in(2) {
+                NodeState::Ready
+            } else {
+                NodeState::Down
+            };
+            let status = NodeStatus {
+                state: state_now,
+                ..NodeStatus::default()
+            };
+            Op::SetNodeStatus {
+                id: draw.node(state),
+                status,
+                description: None,
+                addr: None,
+            }
         }
         7 => Op::RemoveNode(draw.node(state)),
         8..=10 => {
@@ -193,13 +256,25 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
             let id = draw.service(state);
             let old = state.services().get(&id);
             let at_revision = draw.revision(old.map(|s| s.meta.revision), revision);
-            let name = if draw.once_in(20) { "n0" } else { old.map_or("n0", |s| s.spec.name.as_str()) };
+            let name = if draw.once_in(20) {
+                "n0"
+            } else {
+                old.map_or("n0", |s| s.spec.name.as_str())
+            };
             let spec = draw.spec(state, name);
             let vips = draw.vips(state, &spec);
-            Op::UpdateService { id, spec: Box::new(spec), vips, at_revision }
+            Op::UpdateService {
+                id,
+                spec: Box::new(spec),
+                vips,
+                at_revision,
+            }
         }
         19 => Op::RemoveService(draw.service(state)),
-        20 => Op::PutStack(Stack { name: name(draw, 1), ..Stack::default() }),
+        20 => Op::PutStack(Stack {
+            name: name(draw, 1),
+            ..Stack::default()
+        }),
         21 => Op::RemoveStack(name(draw, 1)),
         22..=27 => Op::CreateTask(Box::new(new_task(state, draw, revision))),
         28..=31 => {
@@ -211,13 +286,20 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
                 ports: draw.ports(),
             }
         }
-        32 => Op::SetTaskDesired { id: draw.task(state, |_| true), desired: draw.state() },
+        32 => Op::SetTaskDesired {
+            id: draw.task(state, |_| true),
+            desired: draw.state(),
+        },
         33..=36 => {
             let id = draw.task(state, |t| !t.status.state.is_ended());
             let message = if draw.once_in(2) { "why" } else { "" }.into();
             Op::SetTaskStatus {
                 id,
-                status: TaskStatus { state: draw.state(), message, ..TaskStatus::default() },
+                status: TaskStatus {
+                    state: draw.state(),
+                    message,
+                    ..TaskStatus::default()
+                },
             }
         }
         _ => Op::RemoveTask(draw.task(state, |t| t.node.is_none() || t.status.state.is_ended())),
@@ -228,7 +310,10 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
 fn new_task(state: &State, draw: &mut Draw, revision: u64) -> Task {
     let id = draw.free(state.tasks().keys().map(|id| id.0), 10);
     let service = draw.service(state);
-    let version = draw.revision(state.services().get(&service).map(|s| s.template_revision), revision);
+    let version = draw.revision(
+        state.services().get(&service).map(|s| s.template_revision),
+        revision,
+    );
     let mut task = task(id, service.0, version);
     if draw.once_in(12) {
         task.status.state = TaskState::Failed;
@@ -250,7 +335,10 @@ fn most_transactions_are_taken_and_each_kind_of_change_is() {
     let mut kinds: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     let (mut taken, mut all, mut waiting) = (0, 0, 0);
     for _ in 0..100 {
-        let history = history().new_tree(&mut runner).expect("a history").current();
+        let history = history()
+            .new_tree(&mut runner)
+            .expect("a history")
+            .current();
         let mut state = State::new();
         for seeds in history {
             let transaction = transaction(&state, &seeds);
@@ -259,13 +347,22 @@ fn most_transactions_are_taken_and_each_kind_of_change_is() {
             taken += u32::from(outcome.is_ok());
             for op in &transaction.ops {
                 let shown = format!("{op:?}");
-                let kind = shown.split(['(', ' ']).next().unwrap_or_default().to_owned();
+                let kind = shown
+                    .split(['(', ' '])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 let count = kinds.entry(kind).or_default();
-                if outcome.is_ok() { count.0 += 1 } else { count.1 += 1 }
+                if outcome.is_ok() {
+                    count.0 += 1
+                } else {
+                    count.1 += 1
+                }
             }
             let outdated = |t: &&Arc<Task>| {
                 let service = state.services().get(&t.service);
-                t.node.is_none() && service.is_some_and(|s| s.template_revision != t.template_revision)
+                t.node.is_none()
+                    && service.is_some_and(|s| s.template_revision != t.template_revision)
             };
             waiting += state.tasks().values().filter(outdated).count();
         }
@@ -274,7 +371,10 @@ fn most_transactions_are_taken_and_each_kind_of_change_is() {
     assert!(waiting > 0, "no task ever waited with an old version");
     assert_eq!(kinds.len(), 18);
     for (kind, (ok, refused)) in &kinds {
-        assert!(ok > refused || *ok > 30, "{kind}: {ok} taken, {refused} refused");
+        assert!(
+            ok > refused || *ok > 30,
+            "{kind}: {ok} taken, {refused} refused"
+        );
         assert!(*refused > 0, "{kind} was never refused");
     }
 }

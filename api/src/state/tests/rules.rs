@@ -16,8 +16,15 @@ fn base() -> State {
             Op::CreateNetwork(Box::new(network(1, "front", 1, 1))),
             Op::CreateNetwork(Box::new(network(2, "back", 2, 2))),
         ],
-        vec![Op::CreateService(Box::new(service(1, spec("web", "x", &[1]), vip(1, [10, 0, 1, 2]))))],
-        vec![Op::CreateTask(Box::new(placed)), Op::CreateTask(Box::new(task(2, 1, CURRENT)))],
+        vec![Op::CreateService(Box::new(service(
+            1,
+            spec("web", "x", &[1]),
+            vip(1, [10, 0, 1, 2]),
+        )))],
+        vec![
+            Op::CreateTask(Box::new(placed)),
+            Op::CreateTask(Box::new(task(2, 1, CURRENT))),
+        ],
     ])
 }
 
@@ -26,11 +33,18 @@ fn vip(network: u128, addr: [u8; 4]) -> BTreeMap<NetworkId, Ipv4Addr> {
 }
 
 fn address(network: u128, addr: [u8; 4]) -> TaskAddress {
-    TaskAddress { network: NetworkId(network), addr: addr.into() }
+    TaskAddress {
+        network: NetworkId(network),
+        addr: addr.into(),
+    }
 }
 
 fn port(published: u16) -> PublishedPort {
-    PublishedPort { protocol: Protocol::Tcp, published, target: 80 }
+    PublishedPort {
+        protocol: Protocol::Tcp,
+        published,
+        target: 80,
+    }
 }
 
 fn refused(op: Op) -> (ErrorKind, String) {
@@ -38,13 +52,20 @@ fn refused(op: Op) -> (ErrorKind, String) {
     let before = contents(&state);
     let revision = state.revision() + 1;
     let transaction = resolve(&state, revision, vec![op]);
-    let error = state.apply(revision, transaction).expect_err("has to be refused");
+    let error = state
+        .apply(revision, transaction)
+        .expect_err("has to be refused");
     assert_eq!(contents(&state), before);
     (error.kind, error.message)
 }
 
 fn assign(id: u128, node: u128, addresses: Vec<TaskAddress>, ports: Vec<PublishedPort>) -> Op {
-    Op::AssignTask { id: TaskId(id), node: NodeId(node), addresses, ports }
+    Op::AssignTask {
+        id: TaskId(id),
+        node: NodeId(node),
+        addresses,
+        ports,
+    }
 }
 
 #[test]
@@ -70,14 +91,29 @@ fn each_refusal_names_the_object_and_the_rule() {
             format!("cluster {one} is there already"),
         ),
         (
-            Op::UpdateCluster { cluster: Box::new(cluster(2)), at_revision: CURRENT },
+            Op::UpdateCluster {
+                cluster: Box::new(cluster(2)),
+                at_revision: CURRENT,
+            },
             ErrorKind::Invalid,
             format!("this is cluster {one}, not {two}"),
         ),
-        (Op::CreateNode(Box::new(node(1))), ErrorKind::Taken, format!("node {one} is there already")),
-        (Op::RemoveNode(NodeId(9)), ErrorKind::NotFound, format!("node {nine} is not there (any more)")),
         (
-            Op::UpdateNode { id: NodeId(1), spec: NodeSpec::default(), at_revision: 0 },
+            Op::CreateNode(Box::new(node(1))),
+            ErrorKind::Taken,
+            format!("node {one} is there already"),
+        ),
+        (
+            Op::RemoveNode(NodeId(9)),
+            ErrorKind::NotFound,
+            format!("node {nine} is not there (any more)"),
+        ),
+        (
+            Op::UpdateNode {
+                id: NodeId(1),
+                spec: NodeSpec::default(),
+                at_revision: 0,
+            },
             ErrorKind::Conflict,
             format!("node {one} has changed since it was read (revision 0, now 1)"),
         ),
@@ -111,19 +147,35 @@ fn each_refusal_names_the_object_and_the_rule() {
             ErrorKind::InUse,
             "network front is used by web; remove these first".into(),
         ),
-        (named(9, "web"), ErrorKind::Taken, "service web is there already".into()),
         (
-            Op::CreateService(Box::new(service(9, spec("new", "x", &[9]), BTreeMap::new()))),
+            named(9, "web"),
+            ErrorKind::Taken,
+            "service web is there already".into(),
+        ),
+        (
+            Op::CreateService(Box::new(service(
+                9,
+                spec("new", "x", &[9]),
+                BTreeMap::new(),
+            ))),
             ErrorKind::NotFound,
             format!("network {nine} is not there (any more)"),
         ),
         (
-            Op::CreateService(Box::new(service(9, spec("new", "x", &[1]), vip(1, [10, 0, 2, 2])))),
+            Op::CreateService(Box::new(service(
+                9,
+                spec("new", "x", &[1]),
+                vip(1, [10, 0, 2, 2]),
+            ))),
             ErrorKind::Invalid,
             "10.0.2.2 is not in 10.0.1.0/24 of network front".into(),
         ),
         (
-            Op::CreateService(Box::new(service(9, spec("new", "x", &[1]), vip(1, [10, 0, 1, 3])))),
+            Op::CreateService(Box::new(service(
+                9,
+                spec("new", "x", &[1]),
+                vip(1, [10, 0, 1, 3]),
+            ))),
             ErrorKind::Conflict,
             format!("10.0.1.3 of network front is held by Task({one})"),
         ),
@@ -137,13 +189,21 @@ fn each_refusal_names_the_object_and_the_rule() {
             ErrorKind::NotFound,
             format!("service {nine} is not there (any more)"),
         ),
-        (Op::RemoveStack("x".into()), ErrorKind::NotFound, "stack x is not there (any more)".into()),
+        (
+            Op::RemoveStack("x".into()),
+            ErrorKind::NotFound,
+            "stack x is not there (any more)".into(),
+        ),
         (
             Op::CreateTask(Box::new(task(1, 1, CURRENT))),
             ErrorKind::Taken,
             format!("task {one} is there already"),
         ),
-        (Op::CreateTask(Box::new(task(9, 1, 99))), ErrorKind::Conflict, "service a has no version 99".into()),
+        (
+            Op::CreateTask(Box::new(task(9, 1, 99))),
+            ErrorKind::Conflict,
+            "service a has no version 99".into(),
+        ),
         (
             Op::CreateTask(Box::new(bare)),
             ErrorKind::Invalid,
@@ -154,7 +214,11 @@ fn each_refusal_names_the_object_and_the_rule() {
             ErrorKind::Conflict,
             format!("task {one} has a node already or has ended"),
         ),
-        (assign(2, 9, vec![], vec![]), ErrorKind::NotFound, format!("node {nine} is not there (any more)")),
+        (
+            assign(2, 9, vec![], vec![]),
+            ErrorKind::NotFound,
+            format!("node {nine} is not there (any more)"),
+        ),
         (
             assign(2, 1, vec![address(1, [10, 0, 1, 2])], vec![]),
             ErrorKind::Conflict,
@@ -166,11 +230,18 @@ fn each_refusal_names_the_object_and_the_rule() {
             format!("port 80/tcp of node {one} is held by task {one}"),
         ),
         (
-            Op::SetTaskDesired { id: TaskId(9), desired: TaskState::Shutdown },
+            Op::SetTaskDesired {
+                id: TaskId(9),
+                desired: TaskState::Shutdown,
+            },
             ErrorKind::NotFound,
             format!("task {nine} is not there (any more)"),
         ),
-        (Op::RemoveTask(TaskId(1)), ErrorKind::InUse, format!("task {one} has not ended on its node")),
+        (
+            Op::RemoveTask(TaskId(1)),
+            ErrorKind::InUse,
+            format!("task {one} has not ended on its node"),
+        ),
     ];
     for (op, kind, message) in cases {
         let shown = format!("{op:?}");
@@ -184,13 +255,26 @@ fn a_network_is_kept_until_its_last_task_has_left() {
     let mut apply = |ops: Vec<Op>| {
         let revision = state.revision() + 1;
         let transaction = resolve(&state, revision, ops);
-        state.apply(revision, transaction).map(drop).map_err(|e| e.message)
+        state
+            .apply(revision, transaction)
+            .map(drop)
+            .map_err(|e| e.message)
     };
     apply(vec![Op::RemoveService(ServiceId(1))]).expect("a service can always be removed");
     let error = apply(vec![Op::RemoveNetwork(NetworkId(1))]).expect_err("a task still runs");
-    assert_eq!(error, "network front is still left by 1 task(s) that are ending; try again in a moment");
-    let status = TaskStatus { state: TaskState::Shutdown, ..TaskStatus::default() };
-    apply(vec![Op::SetTaskStatus { id: TaskId(1), status }]).expect("it ends");
+    assert_eq!(
+        error,
+        "network front is still left by 1 task(s) that are ending; try again in a moment"
+    );
+    let status = TaskStatus {
+        state: TaskState::Shutdown,
+        ..TaskStatus::default()
+    };
+    apply(vec![Op::SetTaskStatus {
+        id: TaskId(1),
+        status,
+    }])
+    .expect("it ends");
     // The other one never had a node and holds nothing.
     apply(vec![Op::RemoveNetwork(NetworkId(1))]).expect("nobody is on it");
     apply(vec![Op::RemoveTask(TaskId(1)), Op::RemoveTask(TaskId(2))]).expect("they have ended");
@@ -206,18 +290,47 @@ fn a_network_is_kept_for_a_task_that_waits() {
         vips: BTreeMap::new(),
         at_revision: CURRENT,
     };
-    let ended = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
-    let ops = vec![update, Op::SetTaskStatus { id: TaskId(1), status: ended }];
+    let ended = TaskStatus {
+        state: TaskState::Failed,
+        ..TaskStatus::default()
+    };
+    let ops = vec![
+        update,
+        Op::SetTaskStatus {
+            id: TaskId(1),
+            status: ended,
+        },
+    ];
     let transaction = resolve(&state, 4, ops);
     state.apply(4, transaction).expect("an update");
     let remove = |state: &mut State, revision| {
         let ops = vec![Op::RemoveNetwork(NetworkId(1))];
-        state.apply(revision, Transaction { at: Timestamp(0), ops }).map(drop).map_err(|e| e.to_string())
+        state
+            .apply(
+                revision,
+                Transaction {
+                    at: Timestamp(0),
+                    ops,
+                },
+            )
+            .map(drop)
+            .map_err(|e| e.to_string())
     };
     let want = "network front is wanted by 1 task(s) that wait for a node; try again in a moment";
     assert_eq!(remove(&mut state, 5), Err(want.into()));
-    let ops = vec![Op::SetTaskDesired { id: TaskId(2), desired: TaskState::Shutdown }];
-    state.apply(6, Transaction { at: Timestamp(0), ops }).expect("forward");
+    let ops = vec![Op::SetTaskDesired {
+        id: TaskId(2),
+        desired: TaskState::Shutdown,
+    }];
+    state
+        .apply(
+            6,
+            Transaction {
+                at: Timestamp(0),
+                ops,
+            },
+        )
+        .expect("forward");
     assert_eq!(remove(&mut state, 7), Ok(()));
 }
 
@@ -225,38 +338,91 @@ fn a_network_is_kept_for_a_task_that_waits() {
 fn the_tasks_of_a_removed_node_are_orphaned_and_hold_nothing() {
     let mut state = base();
     let ops = vec![Op::RemoveNode(NodeId(1))];
-    state.apply(4, Transaction { at: Timestamp(4), ops }).expect("a node can be removed");
+    state
+        .apply(
+            4,
+            Transaction {
+                at: Timestamp(4),
+                ops,
+            },
+        )
+        .expect("a node can be removed");
     let task = &state.tasks()[&TaskId(1)];
     assert_eq!(task.status.state, TaskState::Orphaned);
     assert_eq!(task.status.message, "its node was removed from the cluster");
     assert_eq!(state.port_holder(NodeId(1), Protocol::Tcp, 80), None);
-    let held = state.addresses(NetworkId(1)).expect("the service's own is held");
-    assert_eq!(held.values().collect::<Vec<_>>(), [&Holder::Service(ServiceId(1))]);
+    let held = state
+        .addresses(NetworkId(1))
+        .expect("the service's own is held");
+    assert_eq!(
+        held.values().collect::<Vec<_>>(),
+        [&Holder::Service(ServiceId(1))]
+    );
 }
 
 #[test]
 fn what_an_ended_task_held_can_be_had() {
     let mut state = base();
-    let status = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
+    let status = TaskStatus {
+        state: TaskState::Failed,
+        ..TaskStatus::default()
+    };
     let ops = vec![
-        Op::SetTaskStatus { id: TaskId(1), status },
+        Op::SetTaskStatus {
+            id: TaskId(1),
+            status,
+        },
         assign(2, 1, vec![address(1, [10, 0, 1, 3])], vec![port(80)]),
     ];
-    state.apply(4, Transaction { at: Timestamp(4), ops }).expect("in one transaction");
-    assert_eq!(state.port_holder(NodeId(1), Protocol::Tcp, 80), Some(TaskId(2)));
+    state
+        .apply(
+            4,
+            Transaction {
+                at: Timestamp(4),
+                ops,
+            },
+        )
+        .expect("in one transaction");
+    assert_eq!(
+        state.port_holder(NodeId(1), Protocol::Tcp, 80),
+        Some(TaskId(2))
+    );
 }
 
 #[test]
 fn a_status_leaves_the_revision_that_updates_compare() {
     let mut state = base();
-    let status = NodeStatus { state: NodeState::Ready, ..NodeStatus::default() };
+    let status = NodeStatus {
+        state: NodeState::Ready,
+        ..NodeStatus::default()
+    };
     let ops = vec![
-        Op::SetNodeStatus { id: NodeId(1), status, description: None, addr: Some((Ipv4Addr::LOCALHOST, 1)) },
-        Op::UpdateNode { id: NodeId(1), spec: NodeSpec::default(), at_revision: 1 },
+        Op::SetNodeStatus {
+            id: NodeId(1),
+            status,
+            description: None,
+            addr: Some((Ipv4Addr::LOCALHOST, 1)),
+        },
+        Op::UpdateNode {
+            id: NodeId(1),
+            spec: NodeSpec::default(),
+            at_revision: 1,
+        },
     ];
-    state.apply(4, Transaction { at: Timestamp(4), ops }).expect("the node was read at revision 1");
+    state
+        .apply(
+            4,
+            Transaction {
+                at: Timestamp(4),
+                ops,
+            },
+        )
+        .expect("the node was read at revision 1");
     let node = &state.nodes()[&NodeId(1)];
-    assert_eq!((node.status.state, node.port, node.meta.revision), (NodeState::Ready, 1, 4));
+    assert_eq!(
+        (node.status.state, node.port, node.meta.revision),
+        (NodeState::Ready, 1, 4)
+    );
 }
 
 #[test]

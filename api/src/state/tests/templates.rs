@@ -28,19 +28,39 @@ fn a_task_keeps_its_version_when_the_service_moves_on() {
         at_revision: CURRENT,
     };
     let mut state = state(vec![
-        vec![Op::CreateService(Box::new(service(1, spec("a", "one", &[]), BTreeMap::new())))],
+        vec![Op::CreateService(Box::new(service(
+            1,
+            spec("a", "one", &[]),
+            BTreeMap::new(),
+        )))],
         vec![Op::CreateTask(Box::new(task(1, 1, CURRENT)))],
         vec![update("two")],
         vec![update("two")],
         vec![update("three")],
     ]);
     let image = |state: &State, revision| {
-        state.templates.get(&(ServiceId(1), revision)).map(|t| t.container.image.clone())
+        state
+            .templates
+            .get(&(ServiceId(1), revision))
+            .map(|t| t.container.image.clone())
     };
-    assert_eq!(state.template(&state.tasks()[&TaskId(1)]).map(|t| t.container.image.as_str()), Some("one"));
+    assert_eq!(
+        state
+            .template(&state.tasks()[&TaskId(1)])
+            .map(|t| t.container.image.as_str()),
+        Some("one")
+    );
     assert_eq!(state.templates.len(), 2, "nobody runs the second");
     assert_eq!(image(&state, 5).as_deref(), Some("three"));
     let ops = vec![Op::RemoveTask(TaskId(1))];
-    state.apply(6, Transaction { at: Timestamp(6), ops }).expect("it never had a node");
+    state
+        .apply(
+            6,
+            Transaction {
+                at: Timestamp(6),
+                ops,
+            },
+        )
+        .expect("it never had a node");
     assert_eq!(state.templates.len(), 1);
 }

@@ -71,7 +71,15 @@ fn the_first_broken_rule_takes_back_all_before_it() {
         Op::CreateNetwork(Box::new(network(1, "a", 1, 1))),
         Op::CreateNode(Box::new(node(1))),
     ];
-    let error = state.apply(5, Transaction { at: Timestamp(1), ops }).expect_err("the node is there twice");
+    let error = state
+        .apply(
+            5,
+            Transaction {
+                at: Timestamp(1),
+                ops,
+            },
+        )
+        .expect_err("the node is there twice");
     assert_eq!(error.kind, ErrorKind::Taken);
     assert_eq!(state.revision(), 5);
     assert_eq!(contents(&state), contents(&State::new()));

@@ -1,0 +1,210 @@
+//! Group commit: one thread makes any number of waiting writes durable at once.
+//!
+//! How much is written and not yet durable is bounded: the database gives the space of old data to new data
+//! once it has written the old data's copy elsewhere, which is not yet "once that copy would outlast a power
+//! cut". It does so a whole segment later at the earliest, so less than that may be in flight.
+//!
+//! The first failure is the last word: after a failed sync the kernel may drop what it could not write, and a
+//! later sync would succeed without it.
+
+use crate::types::TypeConfig;
+use openraft::storage::IOFlushed;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+
+/// Writes that wait for the disk.
+const QUEUE: usize = 1024;
+/// Bytes written and not yet durable: with what the database adds of its own, well below a segment of
+/// 512 KiB.
+pub(crate) const IN_FLIGHT: usize = 128 * 1024;
+
+enum Job {
+    Appended(IOFlushed<TypeConfig>),
+    Barrier(oneshot::Sender<io::Result<()>>),
+    Stop,
+}
+
+/// The thread. Cheap to clone; one of the clones has to [`Flusher::close`] it.
+#[derive(Clone)]
+pub(crate) struct Flusher {
+    jobs: mpsc::Sender<Job>,
+    /// Bytes written since the last sync that succeeded.
+    in_flight: Arc<AtomicUsize>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the log is closed")
+}
+
+impl Flusher {
+    /// Starts the thread. `sync` makes all that was written before it durable.
+    pub fn start(sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let counted = in_flight.clone();
+        let thread = std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || run(sync, queue, &counted))?;
+        Ok(Self {
+            jobs,
+            in_flight,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Waits until so many bytes more may be written. One writer at a time: openraft has no other.
+    pub async fn room(&self, bytes: usize) -> io::Result<()> {
+        match self.in_flight.load(Ordering::Acquire) {
+            0 => Ok(()),
+            now if now + bytes <= IN_FLIGHT => Ok(()),
+            _ => self.barrier().await,
+        }
+    }
+
+    /// So many bytes were written.
+    pub fn wrote(&self, bytes: usize) {
+        self.in_flight.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Returns once all that was written before is durable.
+    pub async fn barrier(&self) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        self.send(Job::Barrier(tx)).await?;
+        rx.await.map_err(|_| closed())?
+    }
+
+    /// Tells `callback` once all that was written before is durable.
+    pub async fn tell(&self, callback: IOFlushed<TypeConfig>) -> io::Result<()> {
+        self.send(Job::Appended(callback)).await
+    }
+
+    async fn send(&self, job: Job) -> io::Result<()> {
+        self.jobs.send(job).await.map_err(|_| closed())
+    }
+
+    /// Ends the thread and joins it; what waits is done first. Blocks.
+    pub fn close(&self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // It has ended by itself only after a panic, which joining tells.
+            let _ = self.jobs.blocking_send(Job::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the thread that flushes the log failed");
+            }
+        }
+    }
+}
+
+fn run(
+    mut sync: impl FnMut() -> io::Result<()>,
+    mut queue: mpsc::Receiver<Job>,
+    in_flight: &AtomicUsize,
+) {
+    let mut failed: Option<io::Error> = None;
+    while let Some(first) = queue.blocking_recv() {
+        let mut batch = vec![first];
+        while let Ok(next) = queue.try_recv() {
+            batch.push(next);
+        }
+        if failed.is_none() {
+            let covered = in_flight.load(Ordering::Acquire);
+            match sync() {
+                Ok(()) => drop(in_flight.fetch_sub(covered, Ordering::AcqRel)),
+                Err(error) => {
+                    tracing::error!(%error, "the log can't be written to disk");
+                    failed = Some(error);
+                }
+            }
+        }
+        let outcome = || match &failed {
+            Some(error) => Err(io::Error::new(
+                error.kind(),
+                format!("the log can't be written to disk: {error}"),
+            )),
+            None => Ok(()),
+        };
+        let mut stop = false;
+        for job in batch {
+            match job {
+                Job::Appended(callback) => callback.io_completed(outcome()),
+                // Whoever waited may be gone.
+                Job::Barrier(waiting) => drop(waiting.send(outcome())),
+                Job::Stop => stop = true,
+            }
+        }
+        if stop {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[tokio::test]
+    async fn what_is_in_flight_is_bounded_and_one_sync_serves_all() {
+        let syncs = Arc::new(AtomicU32::new(0));
+        let counted = syncs.clone();
+        let flusher = Flusher::start(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
+        flusher.room(10 * IN_FLIGHT).await.unwrap();
+        flusher.wrote(IN_FLIGHT);
+        assert_eq!(syncs.load(Ordering::SeqCst), 0, "nothing was in flight");
+        flusher.room(1).await.unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), 1);
+        assert_eq!(flusher.in_flight.load(Ordering::SeqCst), 0);
+        flusher.wrote(10);
+        flusher.room(IN_FLIGHT - 10).await.unwrap();
+        assert_eq!(syncs.load(Ordering::SeqCst), 1, "there was room");
+        tokio::task::spawn_blocking(move || {
+            flusher.close();
+            flusher.close();
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_called_durable() {
+        let mut tries = 0;
+        let flusher = Flusher::start(move || {
+            tries += 1;
+            if tries == 2 {
+                Err(io::Error::other("no space"))
+            } else {
+                Ok(())
+            }
+        })
+        .unwrap();
+        flusher.barrier().await.unwrap();
+        for _ in 0..3 {
+            let error = flusher.barrier().await.unwrap_err().to_string();
+            assert!(error.contains("no space"), "{error}");
+        }
+        let closing = flusher.clone();
+        tokio::task::spawn_blocking(move || closing.close())
+            .await
+            .unwrap();
+        assert!(
+            flusher
+                .barrier()
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("closed")
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! The log by itself: what a crash leaves, what is damaged, what is large.
+
+use super::*;
+use crate::types::Proposal;
+use crate::wire;
+use api::proto;
+use openraft::EntryPayload;
+use openraft::type_config::TypeConfigExt;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn id(index: u64) -> LogId {
+    let leader = Some(proto::LeaderId { term: 1, node: 1 });
+    wire::read_log_id(&proto::LogId { leader, index }).unwrap()
+}
+
+fn entry(index: u64, bytes: usize) -> Entry {
+    let fill = u8::try_from(index % 251).unwrap();
+    Entry::new(
+        id(index),
+        EntryPayload::Normal(Proposal(vec![fill; bytes].into())),
+    )
+}
+
+async fn open(dir: &Path) -> Log {
+    let mut log = Log::open(dir, File::sync_data).unwrap();
+    log.tidy().await.unwrap();
+    log
+}
+
+async fn append(log: &mut Log, entries: Vec<Entry>) {
+    let (tx, done) = <TypeConfig as TypeConfigExt>::oneshot();
+    log.append(entries, IOFlushed::signal(tx)).await.unwrap();
+    done.await.unwrap().unwrap();
+}
+
+async fn close(log: Log) {
+    let flusher = log.flusher();
+    drop(log);
+    tokio::task::spawn_blocking(move || flusher.close())
+        .await
+        .unwrap();
+}
+
+fn indexes(log: &Log) -> Vec<u64> {
+    log.read(.., usize::MAX)
+        .unwrap()
+        .iter()
+        .map(|entry| entry.log_id().index)
+        .collect()
+}
+
+#[tokio::test]
+async fn large_entries_are_read_again_and_sled_syncs_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    let sizes = [1, 4 << 10, 300 << 10, 10, 8 << 20, 0, 127 << 10, 129 << 10];
+    let mut all: Vec<Entry> = (0..)
+        .zip(sizes)
+        .map(|(index, bytes)| entry(index, bytes))
+        .collect();
+    append(&mut log, all.clone()).await;
+    for index in 8..120 {
+        let more = entry(index, 40 << 10);
+        append(&mut log, vec![more.clone()]).await;
+        all.push(more);
+    }
+    let blobs = std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
+    assert_eq!(
+        blobs, 0,
+        "sled keeps something in files that it never syncs"
+    );
+    assert!(log.read(.., usize::MAX).unwrap() == all);
+    assert!(
+        log.limited_get_log_entries(0, 120).await.unwrap() == all[..5],
+        "it stops once it has enough"
+    );
+    close(log).await;
+    let log = open(dir.path()).await;
+    assert!(log.read(.., usize::MAX).unwrap() == all);
+    close(log).await;
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_half_done_is_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    append(
+        &mut log,
+        (1..=9).map(|index| entry(index, 10_000)).collect(),
+    )
+    .await;
+    // A large entry, cut off before its beginning was written; one whose truncation was cut off.
+    for part in 20..400 {
+        log.entries.insert(key(11, part), vec![0; PART]).unwrap();
+    }
+    log.entries.insert(key(10, 2), vec![0; PART]).unwrap();
+    // A purge, cut off after its mark and the first of the parts.
+    log.put("purged", &id(3)).unwrap();
+    log.entries.remove(key(1, 0)).unwrap();
+    close(log).await;
+    let mut log = open(dir.path()).await;
+    assert_eq!(indexes(&log), [4, 5, 6, 7, 8, 9]);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(
+        (state.last_log_id, state.last_purged_log_id),
+        (Some(id(9)), Some(id(3)))
+    );
+    assert_eq!(log.entries.len(), 6 * 3);
+    close(log).await;
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    append(
+        &mut log,
+        (1..=3).map(|index| entry(index, 10_000)).collect(),
+    )
+    .await;
+    log.entries.remove(key(2, 1)).unwrap();
+    let error = log.read(.., usize::MAX).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("log entry 2 in {}", dir.path().display())),
+        "{error}"
+    );
+    log.entries.remove(key(2, 2)).unwrap();
+    let error = log.read(.., usize::MAX).unwrap_err().to_string();
+    assert!(
+        error.contains("log entry 2") && error.contains("a part of it is missing"),
+        "{error}"
+    );
+    log.entries.insert(b"odd", vec![]).unwrap();
+    assert!(log.read(.., usize::MAX).is_err());
+    close(log).await;
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_at_the_start() {
+    for damage in ["vote", "purged", "committed", "entry"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path()).await;
+        append(&mut log, vec![entry(1, 10)]).await;
+        match damage {
+            "entry" => drop(
+                log.entries
+                    .insert(key(1, 0), vec![codec::FORMAT + 1, 0])
+                    .unwrap(),
+            ),
+            name => drop(
+                log.records
+                    .insert(name, vec![codec::FORMAT + 1, 0])
+                    .unwrap(),
+            ),
+        }
+        close(log).await;
+        let mut log = Log::open(dir.path(), File::sync_data).unwrap();
+        let error = log.tidy().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{damage}");
+        assert!(error.to_string().contains("upgrade clusterd"), "{error}");
+        close(log).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_has_one_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).await;
+    let error = Log::open(dir.path(), File::sync_data)
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is in use"), "{error}");
+    close(log).await;
+    close(open(dir.path()).await).await;
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<usize>),
+    /// Of those that are there, in percent.
+    Truncate(u64),
+    Purge(u64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![8 => 0..600usize, 3 => 3_000..20_000usize, 1 => 120_000..400_000usize];
+    prop_oneof![
+        6 => proptest::collection::vec(size, 1..12).prop_map(Step::Append),
+        2 => (0..100u64).prop_map(Step::Truncate),
+        2 => (0..100u64).prop_map(Step::Purge),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn it_is_what_a_map_would_be(steps in proptest::collection::vec(step(), 1..14)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let mut log = open(dir.path()).await;
+            let mut model: BTreeMap<u64, Entry> = BTreeMap::new();
+            let (mut next, mut purged) = (1, 0);
+            for step in steps {
+                match step {
+                    Step::Append(sizes) => {
+                        let entries: Vec<Entry> = (next..).zip(sizes).map(|(index, size)| entry(index, size)).collect();
+                        model.extend(entries.iter().map(|entry| (entry.log_id().index, entry.clone())));
+                        next += entries.len() as u64;
+                        append(&mut log, entries).await;
+                    }
+                    Step::Truncate(percent) => {
+                        let last = purged + (next - 1 - purged) * percent / 100;
+                        log.truncate_after((last > 0).then(|| id(last))).await.unwrap();
+                        model.retain(|index, _| *index <= last);
+                        next = last + 1;
+                    }
+                    Step::Purge(percent) => {
+                        purged += (next - 1 - purged) * percent / 100;
+                        if purged > 0 {
+                            log.purge(id(purged)).await.unwrap();
+                            model.retain(|index, _| *index > purged);
+                        }
+                    }
+                    Step::Reopen => {
+                        close(log).await;
+                        log = open(dir.path()).await;
+                    }
+                }
+                assert!(log.read(.., usize::MAX).unwrap().iter().eq(model.values()));
+                let last = log.get_log_state().await.unwrap().last_log_id.map_or(0, |id| id.index);
+                assert_eq!(last, next - 1);
+            }
+            close(log).await;
+        });
+    }
+}

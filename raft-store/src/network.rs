@@ -1,0 +1,172 @@
+//! Where a manager is may change: openraft keeps the connection it made, so this one looks at each call
+//! whether the membership knows the manager by another address, and then makes a new one.
+
+use crate::types::{Peer, TypeConfig};
+use openraft::OptionalSend;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
+
+/// The managers by their Raft id, as the membership has them now.
+pub(crate) type Book = BTreeMap<u64, Peer>;
+
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Entries,
+    Heartbeats,
+    Snapshots,
+}
+
+/// Makes the connections.
+pub(crate) struct Redialing<N> {
+    factory: Arc<Mutex<N>>,
+    book: watch::Receiver<Book>,
+}
+
+impl<N> Redialing<N> {
+    pub fn new(factory: N, book: watch::Receiver<Book>) -> Self {
+        Self {
+            factory: Arc::new(Mutex::new(factory)),
+            book,
+        }
+    }
+}
+
+async fn dial<N>(factory: &Mutex<N>, purpose: Purpose, target: u64, peer: &Peer) -> N::Network
+where
+    N: RaftNetworkFactory<TypeConfig>,
+{
+    let mut factory = factory.lock().await;
+    match purpose {
+        Purpose::Entries => factory.new_client(target, peer).await,
+        Purpose::Heartbeats => factory.new_heartbeat_client(target, peer).await,
+        Purpose::Snapshots => factory.new_snapshot_client(target, peer).await,
+    }
+}
+
+impl<N> Redialing<N>
+where
+    N: RaftNetworkFactory<TypeConfig>,
+{
+    async fn link(&self, purpose: Purpose, target: u64, peer: &Peer) -> Link<N> {
+        let network = dial(&self.factory, purpose, target, peer).await;
+        let (factory, book) = (self.factory.clone(), self.book.clone());
+        Link {
+            factory,
+            book,
+            purpose,
+            target,
+            peer: peer.clone(),
+            network,
+        }
+    }
+}
+
+impl<N> RaftNetworkFactory<TypeConfig> for Redialing<N>
+where
+    N: RaftNetworkFactory<TypeConfig>,
+    N::Network: RaftNetworkV2<TypeConfig>,
+{
+    type Network = Link<N>;
+
+    async fn new_client(&mut self, target: u64, peer: &Peer) -> Link<N> {
+        self.link(Purpose::Entries, target, peer).await
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, peer: &Peer) -> Link<N> {
+        self.link(Purpose::Heartbeats, target, peer).await
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, peer: &Peer) -> Link<N> {
+        self.link(Purpose::Snapshots, target, peer).await
+    }
+}
+
+/// A connection to one manager, wherever it is.
+pub(crate) struct Link<N: RaftNetworkFactory<TypeConfig>> {
+    factory: Arc<Mutex<N>>,
+    book: watch::Receiver<Book>,
+    purpose: Purpose,
+    target: u64,
+    /// As it was called.
+    peer: Peer,
+    network: N::Network,
+}
+
+impl<N: RaftNetworkFactory<TypeConfig>> Link<N> {
+    async fn network(&mut self) -> &mut N::Network {
+        let now = self
+            .book
+            .borrow()
+            .get(&self.target)
+            .filter(|now| **now != self.peer)
+            .cloned();
+        if let Some(now) = now {
+            tracing::info!(before = %self.peer, %now, "a manager has another address");
+            self.network = dial(&self.factory, self.purpose, self.target, &now).await;
+            self.peer = now;
+        }
+        &mut self.network
+    }
+}
+
+impl<N> RaftNetworkV2<TypeConfig> for Link<N>
+where
+    N: RaftNetworkFactory<TypeConfig>,
+    N::Network: RaftNetworkV2<TypeConfig>,
+{
+    type SnapshotData = <N::Network as RaftNetworkV2<TypeConfig>>::SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        RaftNetworkV2::append_entries(self.network().await, request, option).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        RaftNetworkV2::vote(self.network().await, request, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        RaftNetworkV2::pre_vote(self.network().await, request, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, Self::SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        RaftNetworkV2::full_snapshot(self.network().await, vote, snapshot, cancel, option).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        RaftNetworkV2::transfer_leader(self.network().await, request, option).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        RaftNetworkV2::backoff(&self.network)
+    }
+}

@@ -1,0 +1,108 @@
+//! openraft's own suite over our storage, and clusters in one process whose every message passes the wire.
+
+mod cluster;
+mod net;
+mod power;
+mod refusals;
+mod restart;
+mod suite;
+mod throughput;
+
+use crate::{Handle, Options, ProposeError};
+use api::model::{NodeId, Stack, Timestamp};
+use api::state::{Op, State, Transaction};
+use net::Net;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn addr(n: u128) -> String {
+    format!("10.0.0.{n}:2377")
+}
+
+fn options(dir: &Path, n: u128) -> Options {
+    Options {
+        dir: dir.join(n.to_string()),
+        node: NodeId(n),
+        addr: addr(n),
+        heartbeat_ms: 50,
+        election_ms: 300..600,
+        snapshot_every: 200,
+    }
+}
+
+async fn open(net: &Net, dir: &Path, n: u128) -> Handle {
+    let handle = Handle::open(options(dir, n), net.links(n)).await.unwrap();
+    net.plug(n, &handle);
+    handle
+}
+
+fn stack(name: &str) -> Transaction {
+    let stack = Stack {
+        name: name.into(),
+        ..Stack::default()
+    };
+    Transaction {
+        at: Timestamp(1),
+        ops: vec![Op::PutStack(stack)],
+    }
+}
+
+fn has(state: &State, name: &str) -> bool {
+    state.stacks().contains_key(name)
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {LONG:?}"));
+}
+
+fn leader(handles: &[Handle]) -> Option<&Handle> {
+    handles.iter().find(|h| h.leadership().borrow().own)
+}
+
+fn number(handle: &Handle) -> u128 {
+    handle.own.node_id.0
+}
+
+/// Proposes through whoever leads, as a client would that was told to go elsewhere.
+async fn propose(handles: &[Handle], transaction: Transaction) -> u64 {
+    let end = tokio::time::Instant::now() + LONG;
+    loop {
+        if let Some(handle) = leader(handles) {
+            match handle.propose(transaction.clone()).await {
+                Ok(revision) => return revision,
+                Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(tokio::time::Instant::now() < end, "nobody takes it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Managers 1 to `count`.
+async fn cluster(net: &Net, dir: &Path, count: u128) -> Vec<Handle> {
+    let first = open(net, dir, 1).await;
+    first.initialize(stack("first")).await.unwrap();
+    let mut handles = vec![first];
+    for n in 2..=count {
+        handles.push(open(net, dir, n).await);
+        handles[0].add_manager(NodeId(n), addr(n)).await.unwrap();
+    }
+    handles
+}
+
+async fn close(handles: Vec<Handle>) {
+    for handle in handles {
+        handle.shutdown().await;
+    }
+}

@@ -33,6 +33,9 @@ const DRAIN_BOUND: Duration = Duration::from_secs(3);
 /// How long a new manager is given to catch up and become a voter, or a node to become ready.
 const JOIN_BOUND: Duration = Duration::from_secs(60);
 
+/// How often memory is given back.
+const MEMORY_PAUSE: Duration = Duration::from_secs(15);
+
 type Steps = mpsc::Sender<Result<JoinProgress, Status>>;
 
 /// The machine.
@@ -89,6 +92,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     let listener = listen::bind_unix(&node.cli.socket()).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve_socket(node.clone(), listener, stop.clone()));
+    let quiet = tokio::spawn(give_memory_back());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %node.cli.socket().display(), "clusterd is up");
     let started = tokio::select! {
         started = node.start_member(identity) => started,
@@ -102,6 +106,9 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
     }
     stop.cancel();
+    quiet.abort();
+    // Aborted, or ended by itself.
+    let _ = quiet.await;
     if let Some(member) = node.member.write().await.take() {
         member.shutdown().await;
     }
@@ -111,6 +118,21 @@ pub async fn run(cli: Cli) -> Result<()> {
     // What can't be removed is replaced at the next start.
     let _ = std::fs::remove_file(node.cli.socket());
     started
+}
+
+/// What a burst has used is given back soon after, and then now and again.
+async fn give_memory_back() {
+    let mut pause = Duration::from_secs(2);
+    loop {
+        tokio::time::sleep(pause).await;
+        if tokio::task::spawn_blocking(runtime::memory::give_back)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        pause = (pause * 2).min(MEMORY_PAUSE);
+    }
 }
 
 /// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.

@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod exec;
 pub mod logs;
+pub mod memory;
 mod oci;
 mod process;
 mod record;

@@ -34,7 +34,11 @@ fn options(dir: &Path, n: u128) -> Options {
 }
 
 async fn open(net: &Net, dir: &Path, n: u128) -> Handle {
-    let handle = Handle::open(options(dir, n), net.links(n)).await.unwrap();
+    open_with(net, n, options(dir, n)).await
+}
+
+async fn open_with(net: &Net, n: u128, options: Options) -> Handle {
+    let handle = Handle::open(options, net.links(n)).await.unwrap();
     net.plug(n, &handle);
     handle
 }
@@ -91,11 +95,15 @@ async fn propose(handles: &[Handle], transaction: Transaction) -> u64 {
 
 /// Managers 1 to `count`.
 async fn cluster(net: &Net, dir: &Path, count: u128) -> Vec<Handle> {
-    let first = open(net, dir, 1).await;
+    cluster_with(net, count, |n| options(dir, n)).await
+}
+
+async fn cluster_with(net: &Net, count: u128, options: impl Fn(u128) -> Options) -> Vec<Handle> {
+    let first = open_with(net, 1, options(1)).await;
     first.initialize(stack("first")).await.unwrap();
     let mut handles = vec![first];
     for n in 2..=count {
-        handles.push(open(net, dir, n).await);
+        handles.push(open_with(net, n, options(n)).await);
         handles[0].add_manager(NodeId(n), addr(n)).await.unwrap();
     }
     handles

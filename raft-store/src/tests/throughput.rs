@@ -30,7 +30,14 @@ async fn throughput() {
     for managers in [1, 3] {
         let dir = tempfile::tempdir().unwrap();
         let net = Net::default();
-        let handles = cluster(&net, dir.path(), managers).await;
+        // As a daemon has it.
+        let settings = |n| Options {
+            heartbeat_ms: 100,
+            election_ms: 500..1_000,
+            snapshot_every: 5_000,
+            ..options(dir.path(), n)
+        };
+        let handles = cluster_with(&net, managers, settings).await;
         for (writers, total) in [(1, 2_000), (64, 12_800)] {
             let rate = measure(&handles[0], writers, total).await;
             println!("{managers} managers, {writers} writers: {rate:.0} proposals/s");

@@ -1,9 +1,7 @@
 //! The shim of one container: starts it, writes its log, waits for its end, says how it ended.
 
 use super::log::{Lines, Log};
-use super::{
-    HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, shrink, to_the_point,
-};
+use super::{HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, to_the_point};
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
@@ -85,7 +83,7 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
         }
     };
     status.ok(started.running.init.pid);
-    shrink();
+    crate::memory::give_back();
     let (code, signal) = serve(&started, orders, &signals);
     let oom_killed = oom_killed(&started.running.cgroups);
     let exit = Exit {

@@ -9,7 +9,7 @@ use crate::flusher::Flusher;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::members::{Leadership, book, leadership};
-use crate::network::{Book, Redialing};
+use crate::network::{Addresses, Redialing};
 use crate::snapshot::Snapshots;
 use crate::types::{Peer, Proposal, Raft, TypeConfig};
 use crate::watch::Watcher;
@@ -93,8 +93,11 @@ pub struct Handle {
     pub(crate) raft: Raft,
     machine: Machine,
     flusher: Flusher,
+    /// Of the log.
+    dir: Arc<PathBuf>,
     pub(crate) own: Peer,
     leadership: watch::Receiver<Leadership>,
+    pub(crate) addresses: Addresses,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// One change of the managers at a time.
     pub(crate) changing: Arc<Mutex<()>>,
@@ -154,12 +157,13 @@ impl Handle {
     {
         let config = options.config()?;
         let dir = options.dir.join("log");
-        let log = blocking(&options.dir, move || Log::open(&dir, sync)).await?;
+        let log_dir = dir.clone();
+        let log = blocking(&options.dir, move || Log::open(&log_dir, sync)).await?;
         let flusher = log.flusher();
         match Self::start(options, config, network, log).await {
             Ok(handle) => Ok(handle),
             Err(error) => {
-                close(flusher).await;
+                close(flusher, dir).await;
                 Err(error)
             }
         }
@@ -189,9 +193,9 @@ impl Handle {
                 damaged,
             });
         }
-        let flusher = log.flusher();
-        let (addresses, known) = watch::channel(BTreeMap::new());
-        let network = Redialing::new(network, known);
+        let (flusher, dir) = (log.flusher(), log.dir());
+        let addresses = Addresses::default();
+        let network = Redialing::new(network, addresses.clone());
         let raft = Raft::new(
             options.node.raft_id(),
             Arc::new(config),
@@ -211,11 +215,13 @@ impl Handle {
                 addr: options.addr,
             },
             leadership,
+            addresses,
+            dir,
             tasks: Arc::default(),
             changing: Arc::default(),
         };
         let tasks = vec![
-            tokio::spawn(handle.clone().follow(tx, addresses)),
+            tokio::spawn(handle.clone().follow(tx)),
             tokio::spawn(handle.clone().settle_always()),
         ];
         *handle.tasks.lock().await = tasks;
@@ -223,7 +229,7 @@ impl Handle {
     }
 
     /// Tells who leads, and where the managers are, until the consensus ends; then that this one doesn't lead.
-    async fn follow(self, leads: watch::Sender<Leadership>, addresses: watch::Sender<Book>) {
+    async fn follow(self, leads: watch::Sender<Leadership>) {
         fn tell<T: PartialEq>(to: &watch::Sender<T>, now: T) {
             to.send_if_modified(|before| {
                 let is_news = *before != now;
@@ -237,7 +243,7 @@ impl Handle {
                 let now = metrics.borrow_watched();
                 (leadership(&now), book(&now), now.running_state.is_err())
             };
-            tell(&addresses, book);
+            self.addresses.set(book);
             tell(&leads, leadership.clone());
             if has_ended || metrics.changed().await.is_err() {
                 tell(
@@ -444,7 +450,7 @@ impl Handle {
                 tracing::error!(%error, "a task of the store failed");
             }
         }
-        close(self.flusher.clone()).await;
+        close(self.flusher.clone(), self.dir.as_ref().clone()).await;
     }
 }
 
@@ -457,8 +463,12 @@ fn is_blank(state: &State) -> bool {
         && state.tasks().is_empty()
 }
 
-async fn close(flusher: Flusher) {
-    if let Err(error) = tokio::task::spawn_blocking(move || flusher.close()).await {
+async fn close(flusher: Flusher, dir: PathBuf) {
+    let work = move || {
+        flusher.close();
+        Log::wait_until_free(&dir);
+    };
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
         tracing::error!(%error, "closing the log");
     }
 }

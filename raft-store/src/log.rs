@@ -23,6 +23,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of an entry in one value.
 const PART: usize = 4 * 1024;
@@ -32,6 +33,9 @@ const PIECE: usize = IN_FLIGHT;
 const CACHE: u64 = 8 << 20;
 /// Bytes of entries read at once for a follower.
 const READ_AT_ONCE: usize = 4 << 20;
+
+/// How long a closed log may still be in use.
+const FREE_BOUND: Duration = Duration::from_secs(5);
 
 type Key = [u8; 12];
 
@@ -117,6 +121,28 @@ impl Log {
     /// What ends the thread that flushes.
     pub fn flusher(&self) -> Flusher {
         self.flusher.clone()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> Arc<PathBuf> {
+        self.dir.clone()
+    }
+
+    /// After the flusher was closed: waits, not for ever, until the folder is free again. sled lets go of its
+    /// file only when nothing that was going on then still is, and looks for that only now and then. Blocks.
+    pub fn wait_until_free(dir: &Path) {
+        let Ok(file) = File::open(dir.join("db")) else {
+            return;
+        };
+        let end = Instant::now() + FREE_BOUND;
+        while file.try_lock().is_err() {
+            if Instant::now() > end {
+                tracing::warn!(dir = %dir.display(), "the log is closed, and still in use");
+                return;
+            }
+            sled::crossbeam_pin().flush();
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Removes what a crash has left of unfinished work, and reads enough to know that this version can.

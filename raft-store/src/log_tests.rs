@@ -35,11 +35,14 @@ async fn append(log: &mut Log, entries: Vec<Entry>) {
 }
 
 async fn close(log: Log) {
-    let flusher = log.flusher();
+    let (flusher, dir) = (log.flusher(), log.dir());
     drop(log);
-    tokio::task::spawn_blocking(move || flusher.close())
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || {
+        flusher.close();
+        Log::wait_until_free(&dir);
+    })
+    .await
+    .unwrap();
 }
 
 fn indexes(log: &Log) -> Vec<u64> {

@@ -174,7 +174,10 @@ impl Handle {
             }
             Some(known) => {
                 if *known != peer {
-                    self.change(ChangeMembers::SetNodes(nodes)).await?;
+                    self.addresses.has_moved(id, peer.clone());
+                    let changed = self.change(ChangeMembers::SetNodes(nodes)).await;
+                    self.addresses.has_settled(id);
+                    changed?;
                 }
                 false
             }

@@ -11,11 +11,50 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::{Mutex, watch};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The managers by their Raft id, as the membership has them now.
+/// The managers by their Raft id.
 pub(crate) type Book = BTreeMap<u64, Peer>;
+
+/// Where the managers are.
+#[derive(Clone, Default)]
+pub(crate) struct Addresses(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// As the membership has it.
+    members: Book,
+    /// As a manager itself says, and the membership doesn't yet: without it there may be no majority that
+    /// could write it there.
+    moved: Book,
+}
+
+impl Addresses {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set(&self, members: Book) {
+        self.lock().members = members;
+    }
+
+    pub fn has_moved(&self, id: u64, peer: Peer) {
+        self.lock().moved.insert(id, peer);
+    }
+
+    pub fn has_settled(&self, id: u64) {
+        self.lock().moved.remove(&id);
+    }
+
+    fn of(&self, id: u64) -> Option<Peer> {
+        let known = self.lock();
+        known
+            .moved
+            .get(&id)
+            .or_else(|| known.members.get(&id))
+            .cloned()
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
@@ -26,20 +65,25 @@ enum Purpose {
 
 /// Makes the connections.
 pub(crate) struct Redialing<N> {
-    factory: Arc<Mutex<N>>,
-    book: watch::Receiver<Book>,
+    factory: Arc<tokio::sync::Mutex<N>>,
+    addresses: Addresses,
 }
 
 impl<N> Redialing<N> {
-    pub fn new(factory: N, book: watch::Receiver<Book>) -> Self {
+    pub fn new(factory: N, addresses: Addresses) -> Self {
         Self {
-            factory: Arc::new(Mutex::new(factory)),
-            book,
+            factory: Arc::new(tokio::sync::Mutex::new(factory)),
+            addresses,
         }
     }
 }
 
-async fn dial<N>(factory: &Mutex<N>, purpose: Purpose, target: u64, peer: &Peer) -> N::Network
+async fn dial<N>(
+    factory: &tokio::sync::Mutex<N>,
+    purpose: Purpose,
+    target: u64,
+    peer: &Peer,
+) -> N::Network
 where
     N: RaftNetworkFactory<TypeConfig>,
 {
@@ -57,10 +101,10 @@ where
 {
     async fn link(&self, purpose: Purpose, target: u64, peer: &Peer) -> Link<N> {
         let network = dial(&self.factory, purpose, target, peer).await;
-        let (factory, book) = (self.factory.clone(), self.book.clone());
+        let (factory, addresses) = (self.factory.clone(), self.addresses.clone());
         Link {
             factory,
-            book,
+            addresses,
             purpose,
             target,
             peer: peer.clone(),
@@ -91,8 +135,8 @@ where
 
 /// A connection to one manager, wherever it is.
 pub(crate) struct Link<N: RaftNetworkFactory<TypeConfig>> {
-    factory: Arc<Mutex<N>>,
-    book: watch::Receiver<Book>,
+    factory: Arc<tokio::sync::Mutex<N>>,
+    addresses: Addresses,
     purpose: Purpose,
     target: u64,
     /// As it was called.
@@ -103,11 +147,9 @@ pub(crate) struct Link<N: RaftNetworkFactory<TypeConfig>> {
 impl<N: RaftNetworkFactory<TypeConfig>> Link<N> {
     async fn network(&mut self) -> &mut N::Network {
         let now = self
-            .book
-            .borrow()
-            .get(&self.target)
-            .filter(|now| **now != self.peer)
-            .cloned();
+            .addresses
+            .of(self.target)
+            .filter(|now| *now != self.peer);
         if let Some(now) = now {
             tracing::info!(before = %self.peer, %now, "a manager has another address");
             self.network = dial(&self.factory, self.purpose, self.target, &now).await;

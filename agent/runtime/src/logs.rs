@@ -17,6 +17,8 @@ const QUEUE: usize = 256;
 const LOOK: Duration = Duration::from_millis(100);
 /// Rotated files looked for at most.
 const FILES_MAX: u32 = 100;
+/// Looks at the files' names until two agree.
+const LOOKS_MAX: usize = 20;
 
 /// Which of its streams a container wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,97 +135,89 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// The rotated files, oldest first.
-fn older(path: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = (1..FILES_MAX)
-        .map(|n| numbered(path, n))
-        .take_while(|p| p.exists())
-        .collect();
-    files.reverse();
-    files
+/// All files of a log, open, oldest first. Names shift while the shim rotates, so it is looked twice, until
+/// both looks agree; what is open stays what it is.
+fn open_all(path: &Path) -> Result<Vec<Cursor>> {
+    let look = || -> Result<Vec<Cursor>> {
+        let mut files: Vec<Cursor> = Cursor::open(path)?.into_iter().collect();
+        for number in 1..FILES_MAX {
+            let Some(file) = Cursor::open(&numbered(path, number))? else {
+                break;
+            };
+            files.push(file);
+        }
+        files.reverse();
+        Ok(files)
+    };
+    let inodes = |files: &[Cursor]| files.iter().map(|f| f.inode).collect::<Vec<_>>();
+    let mut files = look()?;
+    for _ in 0..LOOKS_MAX {
+        let again = look()?;
+        let same = inodes(&files) == inodes(&again);
+        files = again;
+        if same {
+            break;
+        }
+    }
+    Ok(files)
 }
 
 fn read(path: &Path, query: &LogQuery, alive: impl Fn() -> bool, tx: &Sender) -> Result<()> {
+    let send = |line: LogLine| !query.wants(&line) || tx.blocking_send(Ok(line)).is_ok();
     let mut last: VecDeque<LogLine> = VecDeque::new();
-    // Sends, or keeps the last ones; false when the reader is gone.
-    let mut give = |line: LogLine, tailing: bool| -> bool {
-        if !query.wants(&line) {
-            return true;
-        }
-        match query.tail.filter(|_| tailing) {
-            Some(0) => true,
-            Some(tail) => {
-                if last.len() as u64 >= tail {
-                    last.pop_front();
+    let mut files = open_all(path)?;
+    for cursor in &mut files {
+        while let Some(line) = cursor.next()? {
+            match query.tail {
+                None if send(line.clone()) => {}
+                None => return Ok(()),
+                Some(tail) if query.wants(&line) => {
+                    last.push_back(line);
+                    if last.len() as u64 > tail {
+                        last.pop_front();
+                    }
                 }
-                last.push_back(line);
-                true
-            }
-            None => tx.blocking_send(Ok(line)).is_ok(),
-        }
-    };
-    for file in older(path) {
-        let Some(mut cursor) = Cursor::open(&file)? else {
-            continue;
-        };
-        while let Some(line) = cursor.next()? {
-            if !give(line, true) {
-                return Ok(());
+                Some(_) => {}
             }
         }
     }
-    let mut cursor = Cursor::open(path)?;
-    if let Some(cursor) = &mut cursor {
-        while let Some(line) = cursor.next()? {
-            if !give(line, true) {
-                return Ok(());
-            }
-        }
-    }
-    for line in std::mem::take(&mut last) {
-        if tx.blocking_send(Ok(line)).is_err() {
+    for line in last {
+        if !send(line) {
             return Ok(());
         }
     }
+    let mut current = files.pop();
     while query.follow
         && !tx.is_closed()
         && query.until.is_none_or(|until| Timestamp::now() < until)
     {
         // Looked at first: what is written before the end is read after this.
         let ended = !alive();
-        if let Some(cursor) = &mut cursor {
+        let rotated = current.as_ref().is_none_or(|c| !c.is_of(path));
+        let mut newer = Vec::new();
+        if rotated {
+            let files = open_all(path)?;
+            // Those behind the one in hand; all, if it is none of them any more.
+            let own = current
+                .as_ref()
+                .and_then(|c| files.iter().position(|f| f.inode == c.inode));
+            newer.extend(files.into_iter().skip(own.map_or(0, |n| n + 1)));
+        }
+        let more = !newer.is_empty();
+        for mut cursor in current.take().into_iter().chain(newer) {
             while let Some(line) = cursor.next()? {
-                if query.wants(&line) && tx.blocking_send(Ok(line)).is_err() {
+                if !send(line) {
                     return Ok(());
                 }
             }
+            current = Some(cursor);
         }
-        if cursor.as_ref().is_none_or(|c| !c.is_of(path)) {
-            // Rotated: the file in hand was read to its end; files that came in between are older ones now.
-            let missed = cursor.as_ref().map(|c| c.inode);
-            let rotated: Vec<_> = older(path);
-            let skip = rotated
-                .iter()
-                .position(|p| std::fs::metadata(p).is_ok_and(|m| Some(m.ino()) == missed));
-            for file in rotated.iter().skip(skip.map_or(rotated.len(), |n| n + 1)) {
-                let Some(mut between) = Cursor::open(file)? else {
-                    continue;
-                };
-                while let Some(line) = between.next()? {
-                    if query.wants(&line) && tx.blocking_send(Ok(line)).is_err() {
-                        return Ok(());
-                    }
-                }
+        if !more {
+            if ended {
+                return Ok(());
             }
-            cursor = Cursor::open(path)?;
-            if cursor.is_some() {
-                continue;
-            }
+            std::thread::sleep(LOOK);
         }
-        if ended {
-            return Ok(());
-        }
-        std::thread::sleep(LOOK);
     }
     Ok(())
 }

@@ -31,12 +31,14 @@ fn capability(name: &str) -> String {
     }
 }
 
-fn capabilities(spec: &ContainerSpec, user: &User) -> Value {
+fn capabilities(spec: &ContainerSpec, user: &User, unified: bool) -> Value {
     let dropped: Vec<String> = spec.cap_drop.iter().map(|c| capability(c)).collect();
     let all = dropped.iter().any(|c| c == "CAP_ALL");
     let mut list: Vec<String> = CAPABILITIES
         .iter()
         .map(|c| (*c).to_owned())
+        // On cgroup v2 nothing here keeps a device that was made from being used.
+        .filter(|c| !(unified && c == "CAP_MKNOD"))
         .filter(|c| !all && !dropped.contains(c))
         .collect();
     for added in spec.cap_add.iter().map(|c| capability(c)) {
@@ -74,6 +76,7 @@ fn environment(env: &[String]) -> Vec<String> {
 
 fn process(
     spec: &ContainerSpec,
+    unified: bool,
     user: &User,
     args: &[String],
     env: &[String],
@@ -85,13 +88,13 @@ fn process(
         "args": args,
         "env": environment(env),
         "cwd": cwd,
-        "capabilities": capabilities(spec, user),
+        "capabilities": capabilities(spec, user, unified),
         "noNewPrivileges": spec.no_new_privileges,
     })
 }
 
 /// The process of an exec: the container's, with what the exec says otherwise.
-pub(crate) fn exec_process(spec: &ContainerSpec, exec: &ExecSpec) -> Value {
+pub(crate) fn exec_process(spec: &ContainerSpec, exec: &ExecSpec, unified: bool) -> Value {
     let mut env: Vec<String> = spec
         .env
         .iter()
@@ -108,6 +111,7 @@ pub(crate) fn exec_process(spec: &ContainerSpec, exec: &ExecSpec) -> Value {
     let user = exec.user.as_ref().unwrap_or(&spec.user);
     process(
         spec,
+        unified,
         user,
         &exec.args,
         &env,
@@ -230,6 +234,11 @@ fn resources(spec: &ContainerSpec) -> Value {
     all
 }
 
+/// Whether this machine has cgroup v2 alone.
+pub(crate) fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// The configuration. `unified`: cgroup v2.
 pub(crate) fn config(spec: &ContainerSpec, cgroup: &str, unified: bool) -> Value {
     let mut namespaces = vec![
@@ -248,7 +257,7 @@ pub(crate) fn config(spec: &ContainerSpec, cgroup: &str, unified: bool) -> Value
     let mut config = json!({
         "ociVersion": "1.0.2",
         "root": { "path": spec.rootfs, "readonly": spec.read_only_rootfs },
-        "process": process(spec, &spec.user, &spec.args, &spec.env, &spec.cwd),
+        "process": process(spec, unified, &spec.user, &spec.args, &spec.env, &spec.cwd),
         "mounts": mounts(spec, unified),
         "annotations": {},
         "linux": {
@@ -293,9 +302,9 @@ mod tests {
             uid: 7,
             ..User::default()
         };
-        assert_eq!(capabilities(&spec(), &user)["effective"], json!([]));
+        assert_eq!(capabilities(&spec(), &user, false)["effective"], json!([]));
         assert_eq!(
-            capabilities(&spec(), &user)["bounding"]
+            capabilities(&spec(), &user, false)["bounding"]
                 .as_array()
                 .unwrap()
                 .len(),
@@ -305,7 +314,7 @@ mod tests {
         dropped.cap_drop = vec!["all".into()];
         dropped.cap_add = vec!["net_admin".into()];
         assert_eq!(
-            capabilities(&dropped, &User::default())["effective"],
+            capabilities(&dropped, &User::default(), false)["effective"],
             json!(["CAP_NET_ADMIN"])
         );
     }
@@ -319,7 +328,7 @@ mod tests {
             env: vec!["B=2".into()],
             ..ExecSpec::default()
         };
-        let env = exec_process(&container, &exec)["env"].to_string();
+        let env = exec_process(&container, &exec, false)["env"].to_string();
         assert!(
             env.contains("A=1") && env.contains("B=2") && !env.contains("B=1"),
             "{env}"

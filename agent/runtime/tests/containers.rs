@@ -427,3 +427,16 @@ async fn users_folders_and_environment_are_as_asked() {
     assert_eq!(said, ["1000", "/tmp", "b", "inside", "127.0.0.1 localhost"]);
     world.clean(&id).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_begins_with_the_usual_signals() {
+    let world = World::new();
+    let id = world.run("cat /proc/self/status").await;
+    assert_eq!(world.wait(&id).await.code, 0);
+    let lines = world.lines(&id, LogQuery::default()).await;
+    for field in ["SigBlk:", "SigIgn:"] {
+        let line = lines.iter().find(|l| l.1.starts_with(field)).expect(field);
+        assert!(line.1.ends_with("0000000000000000"), "{}", line.1);
+    }
+    world.clean(&id).await;
+}

@@ -1,31 +1,45 @@
-//! Addresses of networks: for tasks and as services' virtual ones.
+//! Addresses of networks, for tasks and as services' virtual ones.
 //!
-//! The next address is the one after the highest that anybody holds or has held in what the state still
-//! knows, then the lowest free one: an address that was just freed is not given out again at once, since
-//! somebody may still remember whose it was. The network's own address, the first host (the gateway) and the
-//! broadcast address are never given.
+//! Next fit: the search begins behind the address that was given last, which is that of the newest task or
+//! service on the network, and goes round. It passes over addresses that a task of the history has held, as long
+//! as there are others. So an address comes again as late as it can: somebody may still remember whose it was.
+//! All of that is read from the state, so any leader chooses the same.
+//!
+//! Never given are the network's own address, the first host (the gateway) and the broadcast address.
 
 use super::Refusal;
-use api::model::{Network, NetworkId, ServiceSpec};
-use api::state::State;
+use api::model::{Network, NetworkId, Service, Task, Timestamp};
+use api::state::{Holder, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The free addresses of every network, as a pass goes on.
-pub struct Addresses<'a> {
+pub(crate) struct Addresses<'a> {
     state: &'a State,
-    pools: BTreeMap<NetworkId, Pool>,
-    /// Highest address of a network that a task which is ended has held.
-    remembered: BTreeMap<NetworkId, Ipv4Addr>,
+    memories: BTreeMap<NetworkId, Memory>,
+    pools: BTreeMap<NetworkId, Pool<'a>>,
 }
 
-struct Pool {
-    given: BTreeSet<Ipv4Addr>,
+/// What the state still knows of addresses that were given.
+#[derive(Default)]
+struct Memory {
+    newest: (Timestamp, u32),
+    /// Of tasks that have ended.
+    left: Vec<u32>,
+}
+
+struct Pool<'a> {
+    held: Option<&'a BTreeMap<Ipv4Addr, Holder>>,
+    given: BTreeSet<u32>,
+    /// Free, but somebody may remember them.
+    left: BTreeSet<u32>,
+    free: usize,
     next: u32,
     first: u32,
     last: u32,
 }
 
+/// The addresses of a network that tasks and services may have; none when the first is behind the last.
 fn bounds(network: &Network) -> (u32, u32) {
     let (base, end) = (
         u32::from(network.subnet.network()),
@@ -35,19 +49,47 @@ fn bounds(network: &Network) -> (u32, u32) {
 }
 
 impl<'a> Addresses<'a> {
-    /// Over a state.
-    #[must_use]
     pub fn new(state: &'a State) -> Self {
-        let mut remembered: BTreeMap<NetworkId, Ipv4Addr> = BTreeMap::new();
-        for held in state.tasks().values().flat_map(|t| &t.addresses) {
-            let highest = remembered.entry(held.network).or_insert(held.addr);
-            *highest = (*highest).max(held.addr);
-        }
         Self {
             state,
+            memories: BTreeMap::new(),
             pools: BTreeMap::new(),
-            remembered,
         }
+    }
+
+    /// Learns what these had; to be called before the first address of their networks is taken.
+    pub fn remember(
+        &mut self,
+        services: impl Iterator<Item = &'a Service>,
+        tasks: impl Iterator<Item = &'a Task>,
+    ) {
+        for service in services {
+            for (network, addr) in &service.vips {
+                self.memory(*network, service.meta.created_at, *addr);
+            }
+        }
+        for task in tasks {
+            for held in &task.addresses {
+                let memory = self.memory(held.network, task.meta.created_at, held.addr);
+                if task.status.state.is_ended() {
+                    memory.left.push(held.addr.into());
+                }
+            }
+        }
+    }
+
+    fn memory(&mut self, network: NetworkId, given_at: Timestamp, addr: Ipv4Addr) -> &mut Memory {
+        let memory = self.memories.entry(network).or_default();
+        memory.newest = memory.newest.max((given_at, addr.into()));
+        memory
+    }
+
+    /// Whether a network has a free address.
+    ///
+    /// # Errors
+    /// When it has none left, or is not there.
+    pub fn check(&mut self, id: NetworkId) -> Result<(), Refusal> {
+        self.pool(id).map(|_| ())
     }
 
     /// Takes an address of a network.
@@ -55,78 +97,88 @@ impl<'a> Addresses<'a> {
     /// # Errors
     /// When it has none left, or is not there.
     pub fn take(&mut self, id: NetworkId) -> Result<Ipv4Addr, Refusal> {
-        let network = self
-            .state
+        self.pool(id).map(Pool::take)
+    }
+
+    /// The pool of a network that has a free address.
+    fn pool(&mut self, id: NetworkId) -> Result<&mut Pool<'a>, Refusal> {
+        let state = self.state;
+        let network = state
             .networks()
             .get(&id)
             .ok_or_else(|| Refusal(format!("network {id} is not there (any more)")))?;
-        let empty = BTreeMap::new();
-        let held = self.state.addresses(id).unwrap_or(&empty);
-        let (first, last) = bounds(network);
-        let highest = held
-            .keys()
-            .next_back()
-            .copied()
-            .max(self.remembered.get(&id).copied());
-        let pool = self.pools.entry(id).or_insert_with(|| Pool {
-            given: BTreeSet::new(),
-            next: highest.map_or(first, |addr| u32::from(addr).saturating_add(1).max(first)),
-            first,
-            last,
-        });
-        let size = u64::from(pool.last.saturating_sub(pool.first)) + 1;
-        if pool.first > pool.last || (held.len() + pool.given.len()) as u64 >= size {
+        let memory = self.memories.get(&id);
+        let pool = self
+            .pools
+            .entry(id)
+            .or_insert_with(|| Pool::of(state, network, memory));
+        if pool.free == 0 {
+            let size = u64::from(pool.last).saturating_sub(u64::from(pool.first)) + 1;
+            let size = if pool.first > pool.last { 0 } else { size };
             return Err(Refusal(format!(
                 "network {} has no free address (of {size})",
                 network.spec.name
             )));
         }
-        // At most once around: there is a free one.
-        loop {
-            if pool.next > pool.last {
-                pool.next = pool.first;
-            }
-            let addr = Ipv4Addr::from(pool.next);
-            pool.next = pool.next.saturating_add(1);
-            if !held.contains_key(&addr) && pool.given.insert(addr) {
-                return Ok(addr);
-            }
-        }
-    }
-
-    /// Gives an address back that was taken in this pass.
-    pub fn give_back(&mut self, id: NetworkId, addr: Ipv4Addr) {
-        if let Some(pool) = self.pools.get_mut(&id) {
-            pool.given.remove(&addr);
-        }
+        Ok(pool)
     }
 }
 
-/// A service's virtual addresses: one on each of its networks, those it has kept.
-///
-/// # Errors
-/// When a network has none left.
-pub fn vips(
-    state: &State,
-    spec: &ServiceSpec,
-    old: &BTreeMap<NetworkId, Ipv4Addr>,
-) -> Result<BTreeMap<NetworkId, Ipv4Addr>, Refusal> {
-    if spec.endpoint_mode != api::model::EndpointMode::Vip {
-        return Ok(BTreeMap::new());
+impl<'a> Pool<'a> {
+    fn of(state: &'a State, network: &Network, memory: Option<&Memory>) -> Self {
+        let (first, last) = bounds(network);
+        let held = state.addresses(network.id);
+        let is_held = |addr: u32| held.is_some_and(|held| held.contains_key(&addr.into()));
+        let within = |addr: &u32| (first..=last).contains(addr);
+        let left = memory
+            .iter()
+            .flat_map(|m| &m.left)
+            .copied()
+            .filter(within)
+            .filter(|a| !is_held(*a));
+        let (size, taken) = if first > last {
+            (0, 0)
+        } else {
+            let range = Ipv4Addr::from(first)..=Ipv4Addr::from(last);
+            let taken = held.map_or(0, |held| held.range(range).count());
+            (
+                usize::try_from(last - first)
+                    .unwrap_or(usize::MAX)
+                    .saturating_add(1),
+                taken,
+            )
+        };
+        let next = memory.map_or(first, |m| m.newest.1.saturating_add(1));
+        let free = size.saturating_sub(taken);
+        Self {
+            held,
+            given: BTreeSet::new(),
+            left: left.collect(),
+            free,
+            next,
+            first,
+            last,
+        }
     }
-    let mut addresses = Addresses::new(state);
-    spec.template
-        .networks
-        .iter()
-        .map(|attachment| {
-            let id = attachment.network;
-            match old.get(&id) {
-                Some(addr) => Ok((id, *addr)),
-                None => addresses
-                    .take(id)
-                    .map(|addr| (id, addr))
-                    .map_err(|refusal| Refusal(format!("service {}: {refusal}", spec.name))),
+
+    /// To be called only while there is a free one: then this ends, at most once around.
+    fn take(&mut self) -> Ipv4Addr {
+        let avoid = self.free > self.left.len();
+        loop {
+            if !(self.first..=self.last).contains(&self.next) {
+                self.next = self.first;
             }
-        })
-        .collect()
+            let number = self.next;
+            self.next = self.next.saturating_add(1);
+            let addr = Ipv4Addr::from(number);
+            let held = self.held.is_some_and(|held| held.contains_key(&addr));
+            if held || self.given.contains(&number) || (avoid && self.left.contains(&number)) {
+                continue;
+            }
+            self.given.insert(number);
+            self.left.remove(&number);
+            self.free = self.free.saturating_sub(1);
+            return addr;
+        }
+    }
 }

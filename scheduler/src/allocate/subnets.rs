@@ -1,22 +1,16 @@
-//! A new network's subnet and VNI.
+//! A new network's subnet.
 
-use super::Refusal;
+use super::{Refusal, vnis};
 use api::model::{ClusterSpec, NetworkSpec};
 use api::state::State;
 use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 
-/// VNIs below are left to those who make VXLANs by hand.
-const VNI_FIRST: u32 = 4096;
-const VNI_LAST: u32 = (1 << 24) - 1;
-/// A network needs room for a gateway and some tasks.
+/// A network needs room for its gateway and some tasks.
 const PREFIX_MAX: u8 = 29;
 
-fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(b) || b.contains(a)
-}
-
-/// Chooses for a network: the lowest free VNI and, where none is wished, the lowest subnet of the cluster's
-/// pool that overlaps no other network and none of `used_routes`.
+/// Chooses for a network: the lowest free VNI and, where no subnet is wished, the lowest of the cluster's pool
+/// that overlaps no other network and none of `used_routes`. A wished one is checked against the same.
 ///
 /// # Errors
 /// When the wished subnet is taken or too small, or the pool is used up.
@@ -25,21 +19,15 @@ pub fn network(
     spec: &NetworkSpec,
     used_routes: &[Ipv4Net],
 ) -> Result<(u32, Ipv4Net), Refusal> {
-    let defaults = ClusterSpec::default();
-    let settings = state.cluster().map_or(&defaults, |c| &c.spec);
     let subnet = match spec.subnet {
         Some(wished) => wish(state, &spec.name, wished, used_routes)?,
-        None => first_free(state, &spec.name, settings, used_routes)?,
+        None => first_free(state, &spec.name, used_routes)?,
     };
-    let vni = (VNI_FIRST..=VNI_LAST)
-        .find(|vni| state.vni_holder(*vni).is_none())
-        .ok_or_else(|| {
-            Refusal(format!(
-                "network {}: all VNIs are taken; remove networks that nothing uses",
-                spec.name
-            ))
-        })?;
-    Ok((vni, subnet))
+    Ok((vnis::free(state, &spec.name)?, subnet))
+}
+
+fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(b) || b.contains(a)
 }
 
 fn wish(
@@ -66,53 +54,52 @@ fn wish(
     }
     if let Some(route) = used_routes.iter().find(|r| overlaps(r, &wished)) {
         return Err(Refusal(format!(
-            "network {name}: the subnet {wished} overlaps {route}, which nodes have a route to; give another or none"
+            "network {name}: the subnet {wished} overlaps {route}, which nodes use already; give another or none"
         )));
     }
     Ok(wished)
 }
 
-fn first_free(
-    state: &State,
-    name: &str,
-    settings: &ClusterSpec,
-    used_routes: &[Ipv4Net],
-) -> Result<Ipv4Net, Refusal> {
-    let full = || {
-        Refusal(format!(
-            "network {name}: the address pool {} has no free /{} left ({} networks); give a --subnet, or remove networks \
-             that nothing uses",
-            settings.address_pool,
-            settings.subnet_prefix,
-            state.networks().len()
-        ))
-    };
-    let step = 1u64 << (32 - u32::from(settings.subnet_prefix.min(32)));
-    let span = |net: &Ipv4Net| {
-        (
-            u64::from(u32::from(net.network())),
-            u64::from(u32::from(net.broadcast())) + 1,
-        )
-    };
-    let (begin, end) = span(&settings.address_pool);
+fn first_free(state: &State, name: &str, used_routes: &[Ipv4Net]) -> Result<Ipv4Net, Refusal> {
+    let defaults = ClusterSpec::default();
+    let settings = state.cluster().map_or(&defaults, |cluster| &cluster.spec);
+    let (pool, prefix) = (settings.address_pool, settings.subnet_prefix);
+    if prefix > PREFIX_MAX || prefix < pool.prefix_len() {
+        return Err(Refusal(format!(
+            "network {name}: the cluster's settings cut its address pool {pool} into subnets of /{prefix}; give a \
+             --subnet, or set a prefix between /{} and /{PREFIX_MAX}",
+            pool.prefix_len()
+        )));
+    }
+    let number = |addr: Ipv4Addr| u64::from(u32::from(addr));
     let mut taken: Vec<(u64, u64)> = state
         .networks()
         .values()
-        .map(|n| span(&n.subnet))
-        .chain(used_routes.iter().map(span))
+        .map(|n| n.subnet)
+        .chain(used_routes.iter().copied())
+        .map(|net| (number(net.network()), number(net.broadcast())))
         .collect();
     taken.sort_unstable();
-    // The first gap that is wide enough, in whole steps.
-    let mut at = begin;
-    for (from, to) in taken {
-        if at + step <= from {
+    let size = 1u64 << (32 - u32::from(prefix));
+    let mut at = number(pool.network());
+    for (first, last) in taken {
+        if first >= at + size {
             break;
         }
-        at = at.max(to.div_ceil(step) * step);
+        if last >= at {
+            // Behind it, in whole steps.
+            at = (last + 1).div_ceil(size) * size;
+        }
     }
-    if at + step > end {
-        return Err(full());
-    }
-    let base = u32::try_from(at).map_err(|_| full())?;
-    Ipv4Net::new(base.into(), settings.subnet_prefix).map_err(|_| full())
+    let fits = at + size <= number(pool.broadcast()) + 1;
+    let subnet = fits
+        .then(|| u32::try_from(at).ok().map(Ipv4Addr::from))
+        .flatten();
+    subnet.and_then(|base| Ipv4Net::new(base, prefix).ok()).ok_or_else(|| {
+        Refusal(format!(
+            "network {name}: the address pool {pool} has no free /{prefix} left ({} networks); give a --subnet, or \
+             remove networks that nothing uses",
+            state.networks().len()
+        ))
+    })
 }

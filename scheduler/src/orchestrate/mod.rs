@@ -1,113 +1,119 @@
-//! How many tasks a service has, which are replaced, restarted, removed. Where new ones go is not decided
-//! here.
+//! How many tasks a service has; which go, which are replaced, which are removed. Where new ones run is decided
+//! in [`crate::place`].
 
 mod reap;
-mod restart;
-mod slots;
+mod replicated;
+mod restarts;
+mod rollout;
+mod slot;
 
-use api::model::{Service, ServiceId, ServiceMode, Task, TaskId, TaskState, Timestamp};
-use api::state::{Op, State};
-use slots::Slots;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use crate::survey::{Entry, Group, Survey, is_live};
+use api::model::{ClusterSpec, ServiceMode, Task, TaskId, TaskState, Timestamp};
+use api::state::Op;
+pub(crate) use rollout::{Placed, Rollout};
 
 /// A task that needs a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// In which slot.
+pub(crate) struct Wanted<'a> {
     pub slot: u32,
     /// It is there already, without a node.
-    pub pending: Option<TaskId>,
+    pub pending: Option<&'a Task>,
+    /// Its slot's last task was stopped for a new version.
+    pub displaced: bool,
+    /// What becomes of those before it, in the same transaction.
+    pub before: Vec<Op>,
+    /// When the newest of those was made: by a clock that was ahead of this leader's perhaps, and which of two is
+    /// the newer has to stay true.
+    pub after: Timestamp,
 }
 
-/// What a pass over all services comes to.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// Changes of tasks that are there.
+/// What a pass over a service comes to.
+pub(crate) struct Plan<'s, 'a> {
+    pub group: Group<'s, 'a>,
+    /// Changes of tasks that are there; each makes sense by itself.
     pub ops: Vec<Op>,
-    /// Tasks that need a node, by service.
-    pub wanted: BTreeMap<ServiceId, Vec<Wanted>>,
+    /// In order of their turn where there is not room for all: what ran, then what waits, then what is new.
+    pub wanted: Vec<Wanted<'a>>,
+    /// Nodes of the tasks that were live and are so no more; one node may be there several times.
+    pub stopping: Vec<u32>,
+    pub rollout: Rollout,
     /// When something will be due.
     pub next: Option<Timestamp>,
 }
 
-impl Plan {
+impl Plan<'_, '_> {
+    /// The change that makes a task end, if it is needed.
+    fn end(&mut self, entry: &Entry<'_>, desired: TaskState) -> Option<Op> {
+        let task = entry.task;
+        if task.desired >= desired {
+            return None;
+        }
+        if is_live(task) {
+            self.stopping.extend(entry.site);
+        }
+        let over =
+            task.node.is_none() || (desired == TaskState::Remove && task.status.state.is_ended());
+        Some(if over {
+            Op::RemoveTask(task.id)
+        } else {
+            Op::SetTaskDesired {
+                id: task.id,
+                desired,
+            }
+        })
+    }
+
     fn due(&mut self, at: Timestamp) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 }
 
-/// Whether a task is one that should run and has not ended.
-#[must_use]
-pub fn is_live(task: &Task) -> bool {
-    task.desired <= TaskState::Running && !task.status.state.is_ended()
+/// The change that makes a task end, to be replaced.
+pub(crate) fn shut_down(id: TaskId) -> Op {
+    Op::SetTaskDesired {
+        id,
+        desired: TaskState::Shutdown,
+    }
 }
 
 /// A pass over all services.
-#[must_use]
-pub fn plan(state: &State, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    for service in state.services().values() {
-        one_service(state, service, now, &mut plan);
-    }
-    reap::of_removed_services(state, &mut plan);
-    plan
+pub(crate) fn plans<'s, 'a>(survey: &'s Survey<'a>, now: Timestamp) -> Vec<Plan<'s, 'a>> {
+    let defaults = ClusterSpec::default();
+    let history = survey
+        .state
+        .cluster()
+        .map_or(&defaults, |cluster| &cluster.spec)
+        .task_history;
+    survey
+        .groups()
+        .map(|group| plan(group, history, now))
+        .collect()
 }
 
-fn one_service(state: &State, service: &Arc<Service>, now: Timestamp, plan: &mut Plan) {
-    let ServiceMode::Replicated { replicas } = service.spec.mode;
-    let mut slots = Slots::of(state, service.id);
-    slots.shrink_to(replicas, plan);
-    let mut wanted = Vec::new();
-    // Slots on their way to the current version: no other may begin before they are there.
-    let mut moving = 0;
-    let mut outdated = Vec::new();
-    for (number, slot) in slots.iter() {
-        match restart::look(state, service, slot, now, plan) {
-            restart::Verdict::Live(task) if task.template_revision == service.template_revision => {
-                moving += usize::from(task.status.state < TaskState::Running);
-                if task.node.is_none() {
-                    wanted.push(Wanted {
-                        slot: number,
-                        pending: Some(task.id),
-                    });
-                }
+fn plan<'s, 'a>(group: Group<'s, 'a>, history: u32, now: Timestamp) -> Plan<'s, 'a> {
+    let rollout = Rollout::default();
+    let mut plan = Plan {
+        group,
+        ops: Vec::new(),
+        wanted: Vec::new(),
+        stopping: Vec::new(),
+        rollout,
+        next: None,
+    };
+    let ServiceMode::Replicated { replicas } = group.service.spec.mode;
+    let too_many = replicated::too_many(&group, replicas);
+    for slot in group.slots().filter(|slot| !slot.tasks.is_empty()) {
+        if too_many.contains(&slot.number) {
+            for entry in slot.tasks {
+                let op = plan.end(entry, TaskState::Remove);
+                plan.ops.extend(op);
             }
-            restart::Verdict::Live(task) => outdated.push(task),
-            restart::Verdict::Replace => {
-                moving += 1;
-                wanted.push(Wanted {
-                    slot: number,
-                    pending: None,
-                });
-            }
-            restart::Verdict::Leaving => moving += 1,
-            restart::Verdict::Later(at) => plan.due(at),
-            restart::Verdict::Finished => {}
+        } else {
+            let succeeded = slot::look(&slot, now, &mut plan);
+            reap::history(&slot, group.service, history, succeeded, now, &mut plan);
         }
-        reap::of_slot(state, service, slot, plan);
     }
-    update(&outdated, moving, plan);
-    wanted.extend(slots.missing(replicas).map(|slot| Wanted {
-        slot,
-        pending: None,
-    }));
-    if !wanted.is_empty() {
-        plan.wanted.insert(service.id, wanted);
-    }
-}
-
-/// The rollout: tasks of an old version that don't run go at once; those that run, one at a time, each only
-/// when all that were replaced before run.
-fn update(outdated: &[Arc<Task>], moving: usize, plan: &mut Plan) {
-    let (idle, running): (Vec<_>, Vec<_>) = outdated
-        .iter()
-        .partition(|task| task.status.state < TaskState::Running);
-    let next = running.first().filter(|_| moving == 0 && idle.is_empty());
-    for task in idle.iter().chain(next) {
-        plan.ops.push(Op::SetTaskDesired {
-            id: task.id,
-            desired: TaskState::Shutdown,
-        });
-    }
+    plan.wanted
+        .sort_by_key(|wanted| (wanted.pending.is_some(), wanted.slot));
+    plan.wanted.extend(replicated::missing(&group, replicas));
+    plan
 }

@@ -1,7 +1,7 @@
 //! One more process in a running container: starts it on this process's own standard streams, waits for it,
 //! ends with its code.
 
-use super::{LIB_STATE, Status, become_subreaper, code_of, full, to_the_point};
+use super::{LIB_STATE, Status, UsualSignals, become_subreaper, code_of, full, to_the_point};
 use crate::oci;
 use crate::record::{Folder, ORDERS, Orders};
 use crate::spec::ExecSpec;
@@ -45,8 +45,9 @@ fn start(folder: &Folder) -> Result<i32, String> {
     drop(pipe);
     let exec: ExecSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     let file = folder.file(&format!("exec-{}.json", std::process::id()));
-    let process = oci::exec_process(&orders.spec, &exec).to_string();
+    let process = oci::exec_process(&orders.spec, &exec, oci::is_unified()).to_string();
     fs::write(&file, process).map_err(|e| format!("can't write {}: {e}", file.display()))?;
+    let _usual = UsualSignals::now();
     let built = streams()
         .map_err(|e| e.to_string())
         .and_then(|[stdin, stdout, stderr]| {

@@ -79,7 +79,7 @@ fn full(error: &dyn std::error::Error) -> String {
 fn code_of(text: &str) -> i32 {
     let lower = text.to_lowercase();
     if lower.contains("permission denied")
-        || lower.contains("does not have the correct permission")
+        || lower.contains("correct permission")
         || lower.contains("eacces")
     {
         126
@@ -105,6 +105,28 @@ fn to_the_point(text: &str) -> String {
         .iter()
         .find_map(|p| text.split_once(p).map(|(_, rest)| rest));
     rest.unwrap_or(text).to_owned()
+}
+
+/// While it lives, a broken pipe is a signal again, as programs expect it: Rust ignores it from the start, and
+/// what is ignored is inherited.
+struct UsualSignals;
+
+impl UsualSignals {
+    fn now() -> Self {
+        Self::set(libc::SIG_DFL);
+        Self
+    }
+
+    fn set(how: libc::sighandler_t) {
+        // SAFETY: a signal's default or its being ignored; no handler of ours.
+        unsafe { libc::signal(libc::SIGPIPE, how) };
+    }
+}
+
+impl Drop for UsualSignals {
+    fn drop(&mut self) {
+        Self::set(libc::SIG_IGN);
+    }
 }
 
 fn become_subreaper() -> io::Result<()> {

@@ -1,7 +1,9 @@
 //! The shim of one container: starts it, writes its log, waits for its end, says how it ended.
 
 use super::log::{Lines, Log};
-use super::{HELD_FROM, LIB_STATE, Status, become_subreaper, code_of, full, pipe, to_the_point};
+use super::{
+    HELD_FROM, LIB_STATE, Status, UsualSignals, become_subreaper, code_of, full, pipe, to_the_point,
+};
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
@@ -56,29 +58,31 @@ pub(super) fn main(dir: &Path) -> i32 {
 }
 
 fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
-    // From here on a child's end waits in the descriptor.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGCHLD);
-    let prepared = become_subreaper()
-        .and_then(|()| Ok(signals.thread_block()?))
-        .and_then(|()| {
-            Ok(SignalFd::with_flags(
-                &signals,
-                SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-            )?)
-        });
-    let signals = match prepared {
-        Ok(signals) => signals,
-        Err(error) => {
-            status.error(128, &error.to_string());
-            return 1;
-        }
-    };
+    if let Err(error) = become_subreaper() {
+        status.error(128, &error.to_string());
+        return 1;
+    }
     keep_from_container(orders.held);
     let started = match start(folder, orders) {
         Ok(started) => started,
         Err(text) => {
             status.error(code_of(&text), &to_the_point(&text));
+            return 1;
+        }
+    };
+    // From here on a child's end waits in the descriptor. Not before: the container would inherit it.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGCHLD);
+    let waiting = signals.thread_block().and_then(|()| {
+        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    });
+    let signals = match waiting {
+        Ok(signals) => signals,
+        Err(error) => {
+            status.error(128, &error.to_string());
+            let mut container = started.container;
+            // Its own failure would hide the first one.
+            let _ = container.delete(true);
             return 1;
         }
     };
@@ -122,7 +126,7 @@ struct Begun {
 
 fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
     let spec = &orders.spec;
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let unified = oci::is_unified();
     let config = oci::config(
         spec,
         &format!("/{}/{}", crate::client::CGROUP_PARENT, spec.id),
@@ -135,6 +139,7 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
     let (stdout, out) = pipe().map_err(io)?;
     let (stderr, err) = pipe().map_err(io)?;
     let null = File::open("/dev/null").map_err(io)?;
+    let _usual = UsualSignals::now();
     let mut container = ContainerBuilder::new(spec.id.clone(), SyscallType::Linux)
         .with_root_path(&state)
         .and_then(ContainerBuilder::validate_id)

@@ -107,25 +107,28 @@ fn to_the_point(text: &str) -> String {
     rest.unwrap_or(text).to_owned()
 }
 
-/// While it lives, a broken pipe is a signal again, as programs expect it: Rust ignores it from the start, and
-/// what is ignored is inherited.
+/// While it lives, signals do what programs expect of them. What is ignored is inherited, and Rust ignores a
+/// broken pipe from the start, others may have been ignored by whoever started the daemon.
 struct UsualSignals;
 
 impl UsualSignals {
     fn now() -> Self {
-        Self::set(libc::SIG_DFL);
+        for number in 1..=libc::SIGSYS {
+            Self::set(number, libc::SIG_DFL);
+        }
         Self
     }
 
-    fn set(how: libc::sighandler_t) {
-        // SAFETY: a signal's default or its being ignored; no handler of ours.
-        unsafe { libc::signal(libc::SIGPIPE, how) };
+    fn set(number: libc::c_int, how: libc::sighandler_t) {
+        // SAFETY: a signal's default or its being ignored, no handler of ours; the two that can't be changed
+        // are refused.
+        unsafe { libc::signal(number, how) };
     }
 }
 
 impl Drop for UsualSignals {
     fn drop(&mut self) {
-        Self::set(libc::SIG_IGN);
+        Self::set(libc::SIGPIPE, libc::SIG_IGN);
     }
 }
 

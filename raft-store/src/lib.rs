@@ -3,7 +3,8 @@
 //! - `log.rs`: openraft's log. The only file that names sled; `flusher.rs` makes its writes durable.
 //! - `codec.rs`: bytes on disk, each behind a format version.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
-//! - [`Handle`]: propose, read, watch, who leads, who is a manager.
+//! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
+//! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
 //! - [`wire`]: openraft's messages as protobuf and back.
 //!
 //! Invariants: what was acknowledged is on the disks of a majority (fdatasync, not only `flush`); writes to

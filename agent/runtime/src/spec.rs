@@ -325,7 +325,8 @@ mod tests {
 
     #[test]
     fn each_bad_field_is_named() {
-        let cases: [(&str, fn(&mut ContainerSpec)); 7] = [
+        type Spoil = fn(&mut ContainerSpec);
+        let cases: [(&str, Spoil); 7] = [
             ("command", |s| s.args.clear()),
             ("command", |s| s.args.push("a\0b".into())),
             ("environment", |s| s.env.push("NOEQUALS".into())),

@@ -632,10 +632,6 @@ impl Run<'_> {
         let Some(old) = self.state.tasks.get(&id).cloned() else {
             return;
         };
-        if status.state == TaskState::Remove {
-            // Only ever wished for: no task is that.
-            return;
-        }
         let same_state = status.state == old.status.state;
         // Within a state only its words may change, and an ended task says nothing more.
         if status.state < old.status.state

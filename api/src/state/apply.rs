@@ -566,11 +566,8 @@ impl Run<'_> {
             );
         }
         self.service(task.service)?;
-        if !self
-            .state
-            .templates
-            .contains_key(&(task.service, task.template_revision))
-        {
+        let version = (task.service, task.template_revision);
+        let Some(template) = self.state.templates.get(&version) else {
             return refuse(
                 ErrorKind::Conflict,
                 format!(
@@ -578,6 +575,14 @@ impl Run<'_> {
                     task.service_name, task.template_revision
                 ),
             );
+        };
+        // An earlier version may name a network that is gone meanwhile.
+        let networks = template.networks.iter().map(|a| a.network);
+        if let Some(gone) = networks
+            .into_iter()
+            .find(|id| !self.state.networks.contains_key(id))
+        {
+            return Err(missing("network", gone));
         }
         match task.node {
             Some(node) => self.check_place(task.id, node, &task.addresses, &task.ports)?,

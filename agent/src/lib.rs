@@ -272,8 +272,11 @@ impl Core {
                 }
                 _ = housekeeping.tick() => self.keep_house().await,
                 _ = sweep.tick() => {
-                    let desired = &self.desired;
-                    supervisor::sweep(&self.tools, |task| desired.tasks.contains_key(&supervisor::wire_id(task))).await;
+                    let (desired, supervisor) = (&self.desired, &self.supervisor);
+                    supervisor::sweep(&self.tools, |task| {
+                        supervisor.drives(task) || desired.tasks.contains_key(&supervisor::wire_id(task))
+                    })
+                    .await;
                 }
                 () = stop.cancelled() => break,
             }

@@ -170,10 +170,12 @@ async fn attend(
 ) {
     let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
     let mut stdin = session.stdin.take();
-    let output = async {
+    let signaller = session.signaller();
+    let served = async {
         let out = pass(stdout, &tx, Output::Stdout);
         let err = pass(stderr, &tx, Output::Stderr);
-        tokio::join!(out, err);
+        // Together: what has closed its output may read its input on.
+        tokio::join!(out, err, session.wait()).2
     };
     let feed = async {
         loop {
@@ -196,7 +198,7 @@ async fn attend(
                 Ok(Some(ExecInput {
                     input: Some(Input::Signal(number)),
                 })) => {
-                    if let Err(error) = session.signal(number) {
+                    if let Err(error) = signaller.signal(number) {
                         tracing::debug!(%error, "exec: a signal could not be passed on");
                     }
                 }
@@ -211,15 +213,19 @@ async fn attend(
             }
         }
     };
-    let gone = tokio::select! {
-        () = output => false,
-        () = feed => true,
-        () = tx.closed() => true,
+    let ended = tokio::select! {
+        ended = served => Some(ended),
+        () = feed => None,
+        () = tx.closed() => None,
     };
-    if gone {
-        session.kill();
-    }
-    let last = match session.wait().await {
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            session.kill();
+            session.wait().await
+        }
+    };
+    let last = match ended {
         Ok(code) => Ok(ExecOutput {
             output: Some(Output::ExitCode(code)),
         }),

@@ -166,9 +166,8 @@ impl Session {
                         }
                         Some(FromManager::Assignments(assignments)) => {
                             self.note_managers(assignments.managers.clone());
-                            if self.assignments.send(assignments).await.is_err() {
-                                return End::Lost("the agent is stopping".into());
-                            }
+                            // Nobody takes them any more once all has been removed: goodbye is next.
+                            let _ = self.assignments.send(assignments).await;
                         }
                         // Should one be lost, the session is, too, and all are sent again in the next.
                         Some(FromManager::StatusesCommitted(_)) | None => {}

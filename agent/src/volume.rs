@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A volume that can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +38,18 @@ pub enum VolumeError {
 #[derive(Debug, Clone)]
 pub struct Volumes {
     dir: PathBuf,
+    /// One is filled at a time: tasks that start together may share one.
+    filling: Arc<Mutex<()>>,
 }
 
 impl Volumes {
     /// Volumes under a folder, made when the first one is.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            filling: Arc::default(),
+        }
     }
 
     /// The folder of a named volume; made, and filled from `seed` (a folder of the image), when it is new.
@@ -62,6 +68,7 @@ impl Volumes {
         if !ok {
             return Err(VolumeError::Name(name.chars().take(80).collect()));
         }
+        let _one_at_a_time = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         make(name, &self.dir.join(name), seed)
     }
 }
@@ -113,15 +120,8 @@ fn make(name: &str, dir: &Path, seed: Option<&Path>) -> Result<PathBuf, VolumeEr
             source,
         });
     }
-    match fs::rename(&half, &data) {
-        Ok(()) => Ok(data),
-        // Another task of this node was quicker; its folder serves both.
-        Err(_) if data.is_dir() => {
-            let _ = fs::remove_dir_all(&half);
-            Ok(data)
-        }
-        Err(source) => Err(fail("make", &data)(source)),
-    }
+    fs::rename(&half, &data).map_err(fail("make", &data))?;
+    Ok(data)
 }
 
 /// Where the image has a folder that a volume covers: resolved inside `rootfs`, links never followed out.
@@ -213,6 +213,25 @@ mod tests {
         fs::write(data.join("sub/file"), "mine").unwrap();
         assert_eq!(volumes.get("shop_data", Some(&seed)).unwrap(), data);
         assert_eq!(fs::read_to_string(data.join("sub/file")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn tasks_that_start_together_share_a_new_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = dir.path().join("image");
+        fs::create_dir(&seed).unwrap();
+        for n in 0..200 {
+            fs::write(seed.join(n.to_string()), "from the image").unwrap();
+        }
+        let volumes = Volumes::new(dir.path().join("volumes"));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let data = volumes.get("shared", Some(&seed)).unwrap();
+                    assert_eq!(fs::read_dir(data).unwrap().count(), 200);
+                });
+            }
+        });
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl Node {
         let addr = self.wished_address(&request.advertise_addr)?;
         let spec = cluster_spec(&request)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
+        let is_fresh = !self.places.raft().exists();
         let made = member::init(
             &self.places,
             &self.hostname,
@@ -273,7 +274,17 @@ impl Node {
             self.cli.listen_addr.port(),
             spec,
         )
-        .await?;
+        .await;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // Half made; what was there before is not ours to remove.
+                if is_fresh {
+                    self.undo();
+                }
+                return Err(error);
+            }
+        };
         let started = match made.identity.create(&self.places.identity()) {
             Ok(()) => {
                 Member::start(
@@ -325,6 +336,9 @@ impl Node {
         let mut slot = self.member.write().await;
         Self::refuse_member(slot.as_ref())?;
         self.check_machine()?;
+        if self.places.raft().exists() {
+            bail!(manager::StartError::NotEmpty(self.places.raft()));
+        }
         let token: JoinToken = request.token.parse()?;
         let manager = join::with_port(&request.manager)?;
         let addr = self.wished_address(&request.advertise_addr)?;
@@ -358,6 +372,12 @@ impl Node {
             member.wait_ready(JOIN_BOUND).await
         };
         if let Err(error) = ready.await {
+            // It may vote already: with its state gone the others could lose their majority.
+            if who.role == Role::Manager
+                && let Err(error) = member.say_goodbye(true).await
+            {
+                tracing::warn!("taking the join back: {error:#}");
+            }
             let problems = member.leave().await;
             self.undo();
             for problem in problems {

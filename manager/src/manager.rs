@@ -85,7 +85,9 @@ pub enum StartError {
     #[error("the cluster could not be made")]
     Initialize(#[source] ProposeError),
     /// There is a cluster already.
-    #[error("{0} holds the state of a cluster already; leave it first with `clusterctl leave`")]
+    #[error(
+        "{0} holds the state of a cluster, and this machine has no identity of it; put its identity back from a backup, or remove the folder"
+    )]
     NotEmpty(PathBuf),
 }
 

@@ -23,6 +23,8 @@ use tokio::sync::Semaphore;
 pub(crate) const CGROUP_PARENT: &str = "clusterd";
 /// Containers being made at the same time; more wait.
 const AT_ONCE: usize = 8;
+/// Logs being read at the same time; more are refused.
+const READERS: usize = 256;
 /// How long what was killed may take to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 
@@ -54,12 +56,13 @@ impl RuntimeConfig {
 
 /// Containers of this node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Runtime(Arc<Inner>);
+pub struct Runtime(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     config: RuntimeConfig,
     room: Semaphore,
+    pub(crate) readers: Arc<Semaphore>,
 }
 
 /// A container that runs.
@@ -127,6 +130,7 @@ impl Runtime {
             .context(|| format!("making {}", dir.display()))?;
         Ok(Self(Arc::new(Inner {
             room: Semaphore::new(AT_ONCE),
+            readers: Arc::new(Semaphore::new(READERS)),
             config,
         })))
     }

@@ -27,6 +27,26 @@ pub struct ExecSession {
     process: Option<ProcessId>,
 }
 
+/// Signals an exec's process, beside whoever waits for its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Signaller(Option<ProcessId>);
+
+impl Signaller {
+    /// Sends it a signal; one that has ended is none's business.
+    ///
+    /// # Errors
+    /// When there is no such signal.
+    pub fn signal(self, number: i32) -> Result<()> {
+        let signal = Signal::try_from(number)?;
+        match self.0 {
+            Some(process) => process
+                .signal(signal.number())
+                .context(|| format!("sending {signal}")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Runtime {
     /// Starts one more process in a container.
     ///
@@ -108,13 +128,13 @@ impl ExecSession {
     /// # Errors
     /// When there is no such signal.
     pub fn signal(&self, number: i32) -> Result<()> {
-        let signal = Signal::try_from(number)?;
-        match self.process {
-            Some(process) => process
-                .signal(signal.number())
-                .context(|| format!("sending {signal}")),
-            None => Ok(()),
-        }
+        self.signaller().signal(number)
+    }
+
+    /// What signals it while it is waited for.
+    #[must_use]
+    pub fn signaller(&self) -> Signaller {
+        Signaller(self.process)
     }
 
     /// Kills it.

@@ -23,7 +23,7 @@ mod spec;
 
 pub use client::{ContainerState, ExitStatus, Runtime, RuntimeConfig, ShimCommand, Started};
 pub use error::{Error, Result};
-pub use exec::ExecSession;
+pub use exec::{ExecSession, Signaller};
 pub use shim::shim_main;
 pub use signal::Signal;
 pub use spec::{

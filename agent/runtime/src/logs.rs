@@ -1,7 +1,7 @@
 //! Reading a container's log, over its rotated files, and on as it grows.
 
 use crate::client::Runtime;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -89,21 +89,29 @@ impl Runtime {
     /// A container's log. It ends with the log, or, followed, with the container.
     ///
     /// # Errors
-    /// When the log is there and can't be read.
+    /// When too many logs are being read, or this one is there and can't be.
     pub async fn logs(&self, id: &str, path: PathBuf, query: LogQuery) -> Result<Lines> {
         let (tx, rx) = mpsc::channel(QUEUE);
         let (runtime, id) = (self.clone(), id.to_owned());
-        let reader = tokio::task::spawn_blocking(move || {
+        let place = self.0.readers.clone().try_acquire_owned();
+        let place = place.map_err(|_| Error::Io {
+            what: format!("container {id}: reading its log beside many others"),
+            source: io::ErrorKind::ResourceBusy.into(),
+        })?;
+        let what = format!("container {id}: starting a reader of its log");
+        // A thread of its own: followers stay for long, and must not take the places of work that ends soon.
+        let reader = std::thread::Builder::new().name("log-reader".into());
+        let reading = reader.spawn(move || {
+            let _place = place;
             let alive = || runtime.running(&id).is_ok_and(|r| r.shim.is_there());
             if let Err(error) = read(&path, &query, alive, &tx) {
                 // A reader that is gone doesn't care.
                 let _ = tx.blocking_send(Err(error));
             }
         });
-        Ok(Lines {
-            rx,
-            _reader: reader,
-        })
+        // It ends by itself when its reader is gone.
+        reading.context(|| what)?;
+        Ok(Lines { rx })
     }
 }
 
@@ -111,7 +119,6 @@ impl Runtime {
 #[derive(Debug)]
 pub struct Lines {
     rx: mpsc::Receiver<Result<LogLine>>,
-    _reader: tokio::task::JoinHandle<()>,
 }
 
 impl Lines {

@@ -198,11 +198,13 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
                 }
             }
         }
-        // The image may go now. It was there only if the task got that far.
-        let _ = std::fs::remove_file(places.image());
-        if problems.is_empty() && !places.log().exists() {
-            // Never started: there is nothing to read later.
-            let _ = std::fs::remove_dir_all(&places.dir);
+        if problems.is_empty() {
+            // The image may go now. It was there only if the task got that far.
+            let _ = std::fs::remove_file(places.image());
+            if !places.log().exists() {
+                // Never started: there is nothing to read later.
+                let _ = std::fs::remove_dir_all(&places.dir);
+            }
         }
         problems
     })

@@ -160,6 +160,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether a task has its driver still: it may be ending in peace, wanted no more.
+    pub fn drives(&self, task: TaskId) -> bool {
+        self.driven.contains_key(&task)
+    }
+
     /// Whether a driver may have ended since the last look.
     pub fn has_finished(&self) -> bool {
         self.driven.values().any(|d| d.join.is_finished())

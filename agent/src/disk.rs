@@ -89,7 +89,9 @@ impl Disk {
                 }
             },
             Some((&found, _)) => return Err(DiskError::Format { path, found }),
-            None => {}
+            None => {
+                tracing::error!(path = %path.display(), "the kept assignments are empty; asking the managers anew")
+            }
         }
         Ok(desired)
     }

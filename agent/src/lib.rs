@@ -6,8 +6,9 @@
 //!     └── status book ◄── drivers (one a task) ──► images, volumes, runtime
 //! ```
 //!
-//! Invariants: stopping or restarting the daemon touches no running container and no packet path; what runs
-//! here is wanted by an assignment on this node's disk; a lost manager stops nothing.
+//! Invariants: stopping or restarting the daemon touches no running container and no packet path, whatever
+//! has become of what it kept on disk: nothing is removed as unwanted before a manager has said all it wants;
+//! a lost manager stops nothing.
 
 mod assignments;
 mod container;
@@ -108,10 +109,6 @@ impl Agent {
         show_networks(&tools.overlay, &desired);
         let mut supervisor = Supervisor::new(tools.clone());
         supervisor.recover(&desired).await;
-        // From here on what carries our names and is nobody's may be removed.
-        if let Err(error) = tools.overlay.ready().await {
-            tracing::error!(%error, "leftovers of networks could not be removed");
-        }
 
         let mut known = disk.managers();
         known.extend(
@@ -271,7 +268,7 @@ impl Core {
                     return;
                 }
                 _ = housekeeping.tick() => self.keep_house().await,
-                _ = sweep.tick() => {
+                _ = sweep.tick(), if self.supervisor.is_settled() => {
                     let (desired, supervisor) = (&self.desired, &self.supervisor);
                     supervisor::sweep(&self.tools, |task| {
                         supervisor.drives(task) || desired.tasks.contains_key(&supervisor::wire_id(task))
@@ -286,6 +283,7 @@ impl Core {
     }
 
     async fn take(&mut self, message: api::proto::Assignments) {
+        let first = message.full && !self.supervisor.is_settled();
         let touched = self.desired.apply(message);
         if touched.networks {
             // Before the tasks: one that starts finds its networks and its peers' names.
@@ -295,7 +293,18 @@ impl Core {
         if touched.tasks {
             // Before they are acted on: a container that runs is in an assignment on disk.
             self.keep();
+            if first {
+                self.settle().await;
+            }
             self.supervisor.reconcile(&self.desired).await;
+        }
+    }
+
+    /// The managers have been asked: from here on what carries our names and is nobody's goes.
+    async fn settle(&mut self) {
+        self.supervisor.settle(&self.desired).await;
+        if let Err(error) = self.tools.overlay.ready().await {
+            tracing::error!(%error, "leftovers of networks could not be removed");
         }
     }
 

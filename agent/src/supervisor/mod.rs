@@ -62,6 +62,11 @@ pub(crate) struct Supervisor {
     driven: BTreeMap<TaskId, Driven>,
     /// Ended, told, and still in the assignments: not to be begun again.
     ended: BTreeSet<TaskId>,
+    /// Containers that no assignment kept on disk wants. What is on disk may be old or lost, so they run on
+    /// until the managers have said all they want.
+    unclaimed: BTreeMap<TaskId, runtime::ContainerState>,
+    /// The managers have said all they want.
+    settled: bool,
     stop: CancellationToken,
 }
 
@@ -71,37 +76,82 @@ impl Supervisor {
             tools,
             driven: BTreeMap::new(),
             ended: BTreeSet::new(),
+            unclaimed: BTreeMap::new(),
+            settled: false,
             stop: CancellationToken::new(),
         }
     }
 
-    /// At start: takes over what an earlier daemon left, and removes what nobody wants.
-    pub async fn recover(&mut self, desired: &Desired) {
-        let mut found: BTreeMap<String, runtime::ContainerState> = BTreeMap::new();
+    /// At start: takes over what an earlier daemon left and the kept assignments want. What they don't want is
+    /// left alone until [`Self::settle`].
+    pub async fn recover(&mut self, kept: &Desired) {
         match self.tools.runtime.list().await {
-            Ok(list) => found.extend(list.into_iter().map(|state| (state.id.clone(), state))),
+            Ok(list) => {
+                for state in list {
+                    match task_id_of(&state.id) {
+                        Some(task) => drop(self.unclaimed.insert(task, state)),
+                        // A container of ours is named by its task: this one is nobody's.
+                        None => driver::remove_unknown(&self.tools, &state.id).await,
+                    }
+                }
+            }
             Err(error) => tracing::error!(%error, "can't list the containers that run"),
         }
+        self.claim(kept).await;
+        for task in self.unclaimed.keys() {
+            tracing::warn!(%task, "no kept assignment wants this container; it runs on until the managers have been asked");
+        }
+    }
+
+    /// Whether what nobody wants may be removed.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Once the managers have said all they want: takes over what they want, and removes what nobody does.
+    pub async fn settle(&mut self, desired: &Desired) {
+        self.claim(desired).await;
+        for (task, _) in std::mem::take(&mut self.unclaimed) {
+            if desired.tasks.contains_key(&wire_id(task)) {
+                // Wanted, by words that this version can't read.
+                tracing::error!(%task, "its assignment can't be read: its container runs on, unattended");
+                continue;
+            }
+            tracing::warn!(%task, "removing a container that no assignment wants");
+            driver::remove_unknown(&self.tools, &task.to_string()).await;
+        }
+        self.settled = true;
+        let driven = &self.driven;
+        driver::sweep(&self.tools, |task| {
+            driven.contains_key(&task) || desired.tasks.contains_key(&wire_id(task))
+        })
+        .await;
+    }
+
+    /// Drives what the assignments want and is not driven yet, from where it is found.
+    async fn claim(&mut self, desired: &Desired) {
         for assigned in tasks(desired) {
-            let state = found.remove(&assigned.task.id.to_string());
-            let begun = self.tools.places(assigned.task.id).begun().exists();
-            let found = match state {
+            let id = assigned.task.id;
+            if self.driven.contains_key(&id) {
+                continue;
+            }
+            let found = match self.unclaimed.remove(&id) {
                 Some(state) => driver::adopt(&self.tools, &assigned, &state).await,
-                None if begun => Found::Lost,
+                None if self.tools.places(id).begun().exists() => Found::Lost,
                 None => Found::Nothing,
             };
             self.spawn(assigned, found);
         }
-        for id in found.into_keys() {
-            tracing::warn!(container = %id, "removing a container that no assignment wants");
-            driver::remove_unknown(&self.tools, &id).await;
-        }
-        driver::sweep(&self.tools, |task| self.driven.contains_key(&task)).await;
     }
 
     /// Makes the drivers match the assignments.
     pub async fn reconcile(&mut self, desired: &Desired) {
-        let mut wanted = BTreeSet::new();
+        // By their ids: what can't be read is wanted all the same.
+        let mut wanted: BTreeSet<TaskId> = desired
+            .tasks
+            .keys()
+            .filter_map(|id| convert::task_id(id).ok())
+            .collect();
         for assigned in tasks(desired) {
             let id = assigned.task.id;
             wanted.insert(id);
@@ -216,6 +266,9 @@ impl Supervisor {
                 ));
                 join.abort();
             }
+        }
+        for task in self.unclaimed.keys() {
+            driver::remove_unknown(&self.tools, &task.to_string()).await;
         }
         driver::sweep(&self.tools, |_| false).await;
         problems

@@ -26,3 +26,14 @@ pub fn check_stack(name: &str) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// A label as it is written on the command line: `KEY=VALUE`.
+///
+/// # Errors
+/// When it is not.
+pub fn label(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => bail!("the label {text:?} is not KEY=VALUE"),
+    }
+}

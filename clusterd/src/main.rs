@@ -11,6 +11,7 @@ mod listen;
 mod member;
 mod node;
 mod places;
+mod run;
 
 use anyhow::Context;
 use clap::Parser;
@@ -25,7 +26,7 @@ fn main() -> std::process::ExitCode {
     spare_memory();
     let cli = cli::Cli::parse();
     init_logs(&cli);
-    match run(cli) {
+    match start(cli) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("clusterd: {error:#}");
@@ -47,14 +48,14 @@ fn spare_memory() {
     }
 }
 
-fn run(cli: cli::Cli) -> anyhow::Result<()> {
+fn start(cli: cli::Cli) -> anyhow::Result<()> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
         .thread_name("clusterd")
         .build()
         .context("can't start the async runtime")?;
-    tokio.block_on(node::run(cli))
+    tokio.block_on(run::run(cli))
 }
 
 fn init_logs(cli: &cli::Cli) {

@@ -1,9 +1,9 @@
 //! This machine: what lives as long as the daemon, and its membership, which comes and goes.
 
 use crate::address;
-use crate::checks::{self, Lack};
+use crate::checks::Lack;
 use crate::cli::Cli;
-use crate::daemon::{Daemon, optional_id};
+use crate::daemon::optional_id;
 use crate::identity::Identity;
 use crate::join::{self, Joiner};
 use crate::listen;
@@ -12,29 +12,18 @@ use crate::places::Places;
 use anyhow::{Context, Result, bail};
 use api::convert;
 use api::model::{ClusterSpec, JoinToken, Role};
-use api::proto::daemon_server::DaemonServer;
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{RwLock, mpsc};
-use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
 /// How long this machine's address is waited for at start: a boot may be quicker than its network.
 const ADDRESS_BOUND: Duration = Duration::from_secs(60);
-/// How long connections may take to end at shutdown.
-const DRAIN_BOUND: Duration = Duration::from_secs(3);
 /// How long a new manager is given to catch up and become a voter, or a node to become ready.
 const JOIN_BOUND: Duration = Duration::from_secs(60);
-
-/// How often memory is given back.
-const MEMORY_PAUSE: Duration = Duration::from_secs(15);
 
 type Steps = mpsc::Sender<Result<JoinProgress, Status>>;
 
@@ -51,115 +40,45 @@ pub struct Node {
     control: Control,
 }
 
-/// Runs the daemon until it is told to stop.
-///
-/// # Errors
-/// What keeps it from starting.
-pub async fn run(cli: Cli) -> Result<()> {
-    let lacks = checks::machine();
-    for lack in &lacks {
-        if lack.fatal {
-            bail!("{}", lack.text);
-        }
-        tracing::warn!("{}", lack.text);
-    }
-    // Before anything is started, so that no early signal is lost.
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let places = Places::open(&cli.state_dir, &cli.run_dir)?;
-    let images = images::Store::open(&places.images()).map_err(|e| anyhow::anyhow!(e.full()))?;
-    let runtime = runtime::Runtime::new(runtime::RuntimeConfig::new(
-        places.run.join("containers"),
-        shim(),
-    ))?;
-    let identity = Identity::load(&places.identity())?;
-    let hostname = nix::unistd::gethostname()
-        .context("can't tell the host name")?
-        .to_string_lossy()
-        .into_owned();
-    let node = Arc::new(Node {
-        lacks,
-        hostname,
-        images,
-        runtime,
-        member: RwLock::new(None),
-        control: Control::default(),
-        places,
-        cli,
-    });
-    let listener = listen::bind_unix(&node.cli.socket()).await?;
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve_socket(node.clone(), listener, stop.clone()));
-    let quiet = tokio::spawn(give_memory_back());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %node.cli.socket().display(), "clusterd is up");
-    let started = tokio::select! {
-        started = node.start_member(identity) => started,
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-    };
-    if started.is_ok() {
-        tokio::select! {
-            _ = term.recv() => tracing::info!("told to stop; containers run on"),
-            _ = int.recv() => tracing::info!("interrupted; containers run on"),
-        }
-    }
-    stop.cancel();
-    quiet.abort();
-    // Aborted, or ended by itself.
-    let _ = quiet.await;
-    if let Some(member) = node.member.write().await.take() {
-        member.shutdown().await;
-    }
-    if tokio::time::timeout(DRAIN_BOUND, server).await.is_err() {
-        tracing::debug!("some calls were cut off");
-    }
-    // What can't be removed is replaced at the next start.
-    let _ = std::fs::remove_file(node.cli.socket());
-    started
-}
-
-/// What a burst has used is given back soon after, and then now and again.
-async fn give_memory_back() {
-    let mut pause = Duration::from_secs(2);
-    loop {
-        tokio::time::sleep(pause).await;
-        if tokio::task::spawn_blocking(runtime::memory::give_back)
-            .await
-            .is_err()
-        {
-            return;
-        }
-        pause = (pause * 2).min(MEMORY_PAUSE);
-    }
-}
-
-/// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.
-fn shim() -> runtime::ShimCommand {
-    runtime::ShimCommand {
-        program: "/proc/self/exe".into(),
-        args: vec!["shim".into()],
-    }
-}
-
-async fn serve_socket(
-    node: Arc<Node>,
-    listener: tokio::net::UnixListener,
-    stop: CancellationToken,
-) {
-    let own = Routes::new(DaemonServer::new(Daemon(node.clone())));
-    let served = Server::builder()
-        .add_routes(node.control.routes(own))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the local socket failed");
-    }
-}
-
 impl Node {
-    async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
+    /// A machine that belongs to no cluster yet.
+    pub fn new(
+        cli: Cli,
+        places: Places,
+        lacks: Vec<Lack>,
+        hostname: String,
+        images: images::Store,
+        runtime: runtime::Runtime,
+    ) -> Self {
+        Self {
+            cli,
+            places,
+            lacks,
+            hostname,
+            images,
+            runtime,
+            member: RwLock::new(None),
+            control: Control::default(),
+        }
+    }
+
+    /// What is behind the local socket, `own` being this node's own services.
+    pub fn routes(&self, own: Routes) -> Routes {
+        self.control.routes(own)
+    }
+
+    /// Ends the membership's work; containers and networks stay.
+    pub async fn shutdown(&self) {
+        if let Some(member) = self.member.write().await.take() {
+            member.shutdown().await;
+        }
+    }
+
+    /// Goes on with the membership that is on disk, if there is one.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
         let Some(identity) = identity else {
             tracing::info!(
                 "this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that"

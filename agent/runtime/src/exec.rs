@@ -1,12 +1,13 @@
 //! One more process in a running container, with pipes to it.
 
-use crate::client::{Runtime, answer, blocking, pass_fds};
+use crate::client::{Runtime, blocking};
 use crate::error::{Error, IoContext, Result};
 use crate::record::ProcessId;
 use crate::shim::STATUS_FD;
 use crate::shim::exec::SPEC_FD;
 use crate::signal::Signal;
 use crate::spec::{ExecSpec, validate_process};
+use crate::start::{answer, pass_fds};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;

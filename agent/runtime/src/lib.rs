@@ -20,6 +20,7 @@ mod record;
 mod shim;
 mod signal;
 mod spec;
+mod start;
 
 pub use client::{ContainerState, ExitStatus, Runtime, RuntimeConfig, ShimCommand, Started};
 pub use error::{Error, Result};

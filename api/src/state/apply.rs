@@ -1,9 +1,12 @@
 //! Taking a transaction, whole or not at all.
 
+mod networks;
+mod tasks;
+
 use super::{ApplyError, ErrorKind, Event, Holder, Op, State, Transaction};
 use crate::model::{
-    Meta, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task,
-    TaskAddress, TaskId, TaskState, TaskStatus, Timestamp,
+    Meta, NetworkId, Node, NodeId, Service, ServiceId, ServiceSpec, Stack, Task, TaskId, TaskState,
+    TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -197,19 +200,7 @@ impl Run<'_> {
                 self.set_task_status(id, status);
                 Ok(())
             }
-            Op::RemoveTask(id) => {
-                let task = self.task(id)?;
-                if task.node.is_some() && !task.status.state.is_ended() {
-                    return refuse(
-                        ErrorKind::InUse,
-                        format!("task {id} has not ended on its node"),
-                    );
-                }
-                let event = self.state.set_task(id, None);
-                self.events.push(event);
-                self.drop_template(task.service, task.template_revision);
-                Ok(())
-            }
+            Op::RemoveTask(id) => self.remove_task(id),
         }
     }
 
@@ -291,100 +282,6 @@ impl Run<'_> {
             });
         }
         let event = self.state.set_node(id, None);
-        self.events.push(event);
-        Ok(())
-    }
-
-    fn create_network(&mut self, mut network: crate::model::Network) -> Outcome {
-        let name = &network.spec.name;
-        if self.state.networks.contains_key(&network.id)
-            || self.state.network_by_name(name).is_some()
-        {
-            return refuse(ErrorKind::Taken, format!("network {name} is there already"));
-        }
-        if network.vni == 0 || network.vni >= 1 << 24 {
-            return refuse(
-                ErrorKind::Invalid,
-                format!("network {name}: {} is no VNI", network.vni),
-            );
-        }
-        if let Some(other) = self.state.vni_holder(network.vni) {
-            return refuse(
-                ErrorKind::Conflict,
-                format!("VNI {} is held by network {other}", network.vni),
-            );
-        }
-        let overlap = self.state.networks.values().find(|other| {
-            other.subnet.contains(&network.subnet) || network.subnet.contains(&other.subnet)
-        });
-        if let Some(other) = overlap {
-            return refuse(
-                ErrorKind::Taken,
-                format!(
-                    "network {name}: {} overlaps {} of network {}",
-                    network.subnet, other.subnet, other.spec.name
-                ),
-            );
-        }
-        network.meta = self.fresh();
-        let event = self.state.set_network(network.id, Some(Arc::new(network)));
-        self.events.push(event);
-        Ok(())
-    }
-
-    fn remove_network(&mut self, id: NetworkId) -> Outcome {
-        let network = self
-            .state
-            .networks
-            .get(&id)
-            .cloned()
-            .ok_or_else(|| missing("network", id))?;
-        let users: Vec<_> = self
-            .state
-            .services
-            .values()
-            .filter(|s| s.spec.template.networks.iter().any(|n| n.network == id))
-            .map(|s| s.spec.name.as_str())
-            .collect();
-        if !users.is_empty() {
-            return refuse(
-                ErrorKind::InUse,
-                format!(
-                    "network {} is used by {}; remove these first",
-                    network.spec.name,
-                    users.join(", ")
-                ),
-            );
-        }
-        if let Some(held) = self.state.addresses(id) {
-            return refuse(
-                ErrorKind::InUse,
-                format!(
-                    "network {} is still left by {} task(s) that are ending; try again in a moment",
-                    network.spec.name,
-                    held.len()
-                ),
-            );
-        }
-        // Tasks of an older version of their service, which may still be given a node.
-        let wants = |t: &&Arc<Task>| {
-            let template = self.state.template(t);
-            t.node.is_none()
-                && !t.status.state.is_ended()
-                && t.desired <= TaskState::Running
-                && template.is_some_and(|v| v.networks.iter().any(|n| n.network == id))
-        };
-        let waiting = self.state.tasks.values().filter(wants).count();
-        if waiting > 0 {
-            return refuse(
-                ErrorKind::InUse,
-                format!(
-                    "network {} is wanted by {waiting} task(s) that wait for a node; try again in a moment",
-                    network.spec.name
-                ),
-            );
-        }
-        let event = self.state.set_network(id, None);
         self.events.push(event);
         Ok(())
     }
@@ -531,124 +428,6 @@ impl Run<'_> {
             ),
             _ => Ok(()),
         }
-    }
-
-    fn check_place(
-        &self,
-        id: TaskId,
-        node: NodeId,
-        addresses: &[TaskAddress],
-        ports: &[PublishedPort],
-    ) -> Outcome {
-        self.node(node)?;
-        for wanted in addresses {
-            self.check_address(wanted.network, wanted.addr, Holder::Task(id))?;
-        }
-        for port in ports {
-            if let Some(holder) = self.state.port_holder(node, port.protocol, port.published)
-                && holder != id
-            {
-                let (number, protocol) = (port.published, port.protocol.as_str());
-                return refuse(
-                    ErrorKind::Conflict,
-                    format!("port {number}/{protocol} of node {node} is held by task {holder}"),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn create_task(&mut self, mut task: Task) -> Outcome {
-        if self.state.tasks.contains_key(&task.id) {
-            return refuse(
-                ErrorKind::Taken,
-                format!("task {} is there already", task.id),
-            );
-        }
-        self.service(task.service)?;
-        let version = (task.service, task.template_revision);
-        let Some(template) = self.state.templates.get(&version) else {
-            return refuse(
-                ErrorKind::Conflict,
-                format!(
-                    "service {} has no version {}",
-                    task.service_name, task.template_revision
-                ),
-            );
-        };
-        // An earlier version may name a network that is gone meanwhile.
-        let networks = template.networks.iter().map(|a| a.network);
-        if let Some(gone) = networks
-            .into_iter()
-            .find(|id| !self.state.networks.contains_key(id))
-        {
-            return Err(missing("network", gone));
-        }
-        match task.node {
-            Some(node) => self.check_place(task.id, node, &task.addresses, &task.ports)?,
-            None if task.addresses.is_empty() && task.ports.is_empty() => {}
-            None => {
-                return refuse(
-                    ErrorKind::Invalid,
-                    format!(
-                        "task {} has no node, so it can hold no address and no port",
-                        task.id
-                    ),
-                );
-            }
-        }
-        task.meta = self.fresh();
-        let event = self.state.set_task(task.id, Some(Arc::new(task)));
-        self.events.push(event);
-        Ok(())
-    }
-
-    fn assign_task(
-        &mut self,
-        id: TaskId,
-        node: NodeId,
-        addresses: Vec<TaskAddress>,
-        ports: Vec<PublishedPort>,
-    ) -> Outcome {
-        let old = self.task(id)?;
-        if old.node.is_some() || old.status.state > TaskState::Pending {
-            return refuse(
-                ErrorKind::Conflict,
-                format!("task {id} has a node already or has ended"),
-            );
-        }
-        self.check_place(id, node, &addresses, &ports)?;
-        let status = TaskStatus {
-            state: TaskState::Assigned,
-            at: self.at,
-            ..TaskStatus::default()
-        };
-        self.set_task(Task {
-            node: Some(node),
-            addresses,
-            ports,
-            status,
-            ..(*old).clone()
-        });
-        Ok(())
-    }
-
-    fn set_task_status(&mut self, id: TaskId, status: TaskStatus) {
-        let Some(old) = self.state.tasks.get(&id).cloned() else {
-            return;
-        };
-        let same_state = status.state == old.status.state;
-        // Within a state only its words may change, and an ended task says nothing more.
-        if status.state < old.status.state
-            || old.status.state.is_ended()
-            || (same_state && status == old.status)
-        {
-            return;
-        }
-        self.set_task(Task {
-            status,
-            ..(*old).clone()
-        });
     }
 }
 

@@ -3,8 +3,9 @@
 use super::Each;
 use super::rows::{NetworkRow, all};
 use crate::client::Client;
+use crate::names;
 use crate::output::{self, Format, FormatArg, JsonArg, short};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use api::model::{Labels, NetworkSpec};
 use api::proto::{CreateNetworkRequest, ListNetworksRequest, RemoveNetworkRequest};
 use ipnet::Ipv4Net;
@@ -129,13 +130,11 @@ async fn ls(client: &Client, format: Format) -> Result<()> {
 }
 
 async fn run_create(client: &Client, create: Create) -> Result<()> {
-    let mut labels = Labels::new();
-    for label in &create.label {
-        let Some((key, value)) = label.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            bail!("the label {label:?} is not KEY=VALUE")
-        };
-        labels.insert(key.to_owned(), value.to_owned());
-    }
+    let labels: Labels = create
+        .label
+        .iter()
+        .map(|text| names::label(text))
+        .collect::<Result<_>>()?;
     let spec = NetworkSpec {
         name: create.name,
         stack: None,

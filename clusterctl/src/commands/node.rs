@@ -4,6 +4,7 @@ use super::Each;
 use super::rows::{NodeRow, all};
 use super::tasks;
 use crate::client::Client;
+use crate::names;
 use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Result, bail};
 use api::model::{Availability, NodeState, Role};
@@ -192,15 +193,11 @@ fn availability(availability: Availability) -> &'static str {
 }
 
 async fn run_update(client: &Client, update: Update) -> Result<()> {
-    let mut labels_set = BTreeMap::new();
-    for label in &update.label_add {
-        match label.split_once('=') {
-            Some((key, value)) if !key.is_empty() => {
-                labels_set.insert(key.to_owned(), value.to_owned())
-            }
-            _ => bail!("the label {label:?} is not KEY=VALUE"),
-        };
-    }
+    let labels_set: BTreeMap<_, _> = update
+        .label_add
+        .iter()
+        .map(|text| names::label(text))
+        .collect::<Result<_>>()?;
     if update.availability.is_none() && labels_set.is_empty() && update.label_rm.is_empty() {
         bail!("nothing to change: give --availability, --label-add or --label-rm");
     }

@@ -1,0 +1,120 @@
+//! The process: starts, serves the local socket, stops.
+
+use crate::checks;
+use crate::cli::Cli;
+use crate::daemon::Daemon;
+use crate::identity::Identity;
+use crate::listen;
+use crate::node::Node;
+use crate::places::Places;
+use anyhow::{Context, Result, bail};
+use api::proto::daemon_server::DaemonServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+/// How long connections may take to end at shutdown.
+const DRAIN_BOUND: Duration = Duration::from_secs(3);
+/// How often memory is given back.
+const MEMORY_PAUSE: Duration = Duration::from_secs(15);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(cli: Cli) -> Result<()> {
+    let lacks = checks::machine();
+    for lack in &lacks {
+        if lack.fatal {
+            bail!("{}", lack.text);
+        }
+        tracing::warn!("{}", lack.text);
+    }
+    // Before anything is started, so that no early signal is lost.
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let places = Places::open(&cli.state_dir, &cli.run_dir)?;
+    let images = images::Store::open(&places.images()).map_err(|e| anyhow::anyhow!(e.full()))?;
+    let runtime = runtime::Runtime::new(runtime::RuntimeConfig::new(
+        places.run.join("containers"),
+        shim(),
+    ))?;
+    let identity = Identity::load(&places.identity())?;
+    let hostname = nix::unistd::gethostname()
+        .context("can't tell the host name")?
+        .to_string_lossy()
+        .into_owned();
+    let socket = cli.socket();
+    let node = Arc::new(Node::new(cli, places, lacks, hostname, images, runtime));
+    let listener = listen::bind_unix(&socket).await?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve_socket(node.clone(), listener, stop.clone()));
+    let quiet = tokio::spawn(give_memory_back());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "clusterd is up");
+    let started = tokio::select! {
+        started = node.start_member(identity) => started,
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    };
+    if started.is_ok() {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("told to stop; containers run on"),
+            _ = int.recv() => tracing::info!("interrupted; containers run on"),
+        }
+    }
+    stop.cancel();
+    quiet.abort();
+    // Aborted, or ended by itself.
+    let _ = quiet.await;
+    node.shutdown().await;
+    if tokio::time::timeout(DRAIN_BOUND, server).await.is_err() {
+        tracing::debug!("some calls were cut off");
+    }
+    // What can't be removed is replaced at the next start.
+    let _ = std::fs::remove_file(&socket);
+    started
+}
+
+/// What a burst has used is given back soon after, and then now and again.
+async fn give_memory_back() {
+    let mut pause = Duration::from_secs(2);
+    loop {
+        tokio::time::sleep(pause).await;
+        if tokio::task::spawn_blocking(runtime::memory::give_back)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        pause = (pause * 2).min(MEMORY_PAUSE);
+    }
+}
+
+/// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.
+fn shim() -> runtime::ShimCommand {
+    runtime::ShimCommand {
+        program: "/proc/self/exe".into(),
+        args: vec!["shim".into()],
+    }
+}
+
+async fn serve_socket(
+    node: Arc<Node>,
+    listener: tokio::net::UnixListener,
+    stop: CancellationToken,
+) {
+    let own = Routes::new(DaemonServer::new(Daemon(node.clone())));
+    let served = Server::builder()
+        .add_routes(node.routes(own))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the local socket failed");
+    }
+}

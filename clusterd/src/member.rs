@@ -19,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -41,6 +42,8 @@ pub struct Setup<'a> {
     pub runtime: &'a runtime::Runtime,
     /// Where the local socket's calls go.
     pub control: &'a Control,
+    /// Where it is told that the store has failed.
+    pub failure: &'a watch::Sender<Option<String>>,
 }
 
 /// The local socket's way to the managers, which outlives every membership.
@@ -225,6 +228,8 @@ pub struct Member {
     agent: Agent,
     control: Control,
     server: JoinHandle<()>,
+    /// Watches the store.
+    store: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -282,6 +287,13 @@ impl Member {
                 tracing::error!(%error, "the door for other nodes failed");
             }
         });
+        let store = manager.as_ref().map(|manager| {
+            let (handle, failure) = (manager.handle().clone(), setup.failure.clone());
+            tokio::spawn(async move {
+                let why = handle.failure().await;
+                failure.send_replace(Some(why));
+            })
+        });
         setup.control.set(Some((upstream, policy)));
         Ok(Self {
             identity,
@@ -289,6 +301,7 @@ impl Member {
             agent,
             control: setup.control.clone(),
             server,
+            store,
             stop,
         })
     }
@@ -401,6 +414,11 @@ impl Member {
         self.stop.cancel();
         self.agent.shutdown().await;
         end_server(self.server).await;
+        if let Some(store) = self.store {
+            store.abort();
+            // Aborted, or ended by itself.
+            let _ = store.await;
+        }
         if let Some(manager) = self.manager {
             manager.shutdown().await;
         }
@@ -412,6 +430,11 @@ impl Member {
         let mut problems = self.agent.leave().await;
         self.stop.cancel();
         end_server(self.server).await;
+        if let Some(store) = self.store {
+            store.abort();
+            // Aborted, or ended by itself.
+            let _ = store.await;
+        }
         if let Some(manager) = self.manager {
             manager.shutdown().await;
         }

@@ -16,7 +16,7 @@ use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, Joi
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{RwLock, mpsc, watch};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -38,6 +38,8 @@ pub struct Node {
     /// Changed by init, join and leave, one at a time.
     member: RwLock<Option<Member>>,
     control: Control,
+    /// Why the store has failed, once it has.
+    failure: watch::Sender<Option<String>>,
 }
 
 impl Node {
@@ -59,12 +61,28 @@ impl Node {
             runtime,
             member: RwLock::new(None),
             control: Control::default(),
+            failure: watch::channel(None).0,
         }
     }
 
     /// What is behind the local socket, `own` being this node's own services.
     pub fn routes(&self, own: Routes) -> Routes {
         self.control.routes(own)
+    }
+
+    /// Returns when this manager's store has failed: why. It acknowledges nothing more; a new start reads what
+    /// is on the disk again.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure
+            .wait_for(Option::is_some)
+            .await
+            .map(|why| why.clone())
+        {
+            Ok(Some(why)) => why,
+            // The sender is this node's own, so it outlives the wait.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Ends the membership's work; containers and networks stay.
@@ -99,6 +117,7 @@ impl Node {
             images: &self.images,
             runtime: &self.runtime,
             control: &self.control,
+            failure: &self.failure,
         }
     }
 

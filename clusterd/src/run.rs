@@ -12,6 +12,7 @@ use api::proto::daemon_server::DaemonServer;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -19,6 +20,8 @@ use tonic::transport::Server;
 
 /// How long connections may take to end at shutdown.
 const DRAIN_BOUND: Duration = Duration::from_secs(3);
+/// How long calls wait for the membership to be up.
+const START_BOUND: Duration = Duration::from_secs(5);
 /// How often memory is given back.
 const MEMORY_PAUSE: Duration = Duration::from_secs(15);
 
@@ -54,20 +57,32 @@ pub async fn run(cli: Cli) -> Result<()> {
     let node = Arc::new(Node::new(cli, places, lacks, hostname, images, runtime));
     let listener = listen::bind_unix(&socket).await?;
     let stop = CancellationToken::new();
-    let server = tokio::spawn(serve_socket(node.clone(), listener, stop.clone()));
+    // Calls made before the membership is up wait for it: "belongs to no cluster" would be untrue.
+    let (begin, begun) = oneshot::channel();
+    let server = tokio::spawn(serve_socket(node.clone(), listener, begun, stop.clone()));
     let quiet = tokio::spawn(give_memory_back());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "clusterd is up");
     let started = tokio::select! {
-        started = node.start_member(identity) => started,
+        started = start_member(&node, identity, begin) => started,
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
     };
-    if started.is_ok() {
-        tokio::select! {
-            _ = term.recv() => tracing::info!("told to stop; containers run on"),
-            _ = int.recv() => tracing::info!("interrupted; containers run on"),
-        }
-    }
+    let ended = match started {
+        Err(error) => Err(error),
+        Ok(()) => tokio::select! {
+            _ = term.recv() => {
+                tracing::info!("told to stop; containers run on");
+                Ok(())
+            }
+            _ = int.recv() => {
+                tracing::info!("interrupted; containers run on");
+                Ok(())
+            }
+            why = node.failed() => Err(anyhow::anyhow!(
+                "this manager's store has failed: {why}; containers run on; see that its disk works, then start clusterd again"
+            )),
+        },
+    };
     stop.cancel();
     quiet.abort();
     // Aborted, or ended by itself.
@@ -78,7 +93,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     }
     // What can't be removed is replaced at the next start.
     let _ = std::fs::remove_file(&socket);
-    started
+    ended
 }
 
 /// What a burst has used is given back soon after, and then now and again.
@@ -104,11 +119,33 @@ fn shim() -> runtime::ShimCommand {
     }
 }
 
+/// Goes on with the membership; the socket is served once it is up, or takes too long.
+async fn start_member(
+    node: &Node,
+    identity: Option<Identity>,
+    begin: oneshot::Sender<()>,
+) -> Result<()> {
+    let starting = node.start_member(identity);
+    tokio::pin!(starting);
+    let early = tokio::time::timeout(START_BOUND, &mut starting).await;
+    // The server may have been told to stop.
+    let _ = begin.send(());
+    match early {
+        Ok(started) => started,
+        Err(_) => starting.await,
+    }
+}
+
 async fn serve_socket(
     node: Arc<Node>,
     listener: tokio::net::UnixListener,
+    begun: oneshot::Receiver<()>,
     stop: CancellationToken,
 ) {
+    tokio::select! {
+        _ = begun => {}
+        () = stop.cancelled() => return,
+    }
     let own = Routes::new(DaemonServer::new(Daemon(node.clone())));
     let served = Server::builder()
         .add_routes(node.routes(own))

@@ -2,7 +2,7 @@
 
 use crate::types::{Peer, TypeConfig};
 use api::state::ApplyError;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use std::io;
 
 /// Why a store can't be opened.
@@ -66,6 +66,16 @@ pub(crate) fn closing(error: impl std::fmt::Display) -> ProposeError {
     ProposeError::Unavailable(format!("this manager's consensus has ended: {error}"))
 }
 
+/// Why the consensus has ended, as a user should read it: the store's own words. openraft puts its own and
+/// the type's name before them, and shows them as text alone.
+pub(crate) fn cause(fatal: &Fatal<TypeConfig>) -> String {
+    let text = fatal.to_string();
+    match text.split_once("std::io::error::Error: ") {
+        Some((_, said)) => said.to_owned(),
+        None => text,
+    }
+}
+
 /// Of a write that is not to be tried again.
 pub(crate) fn write_failed(
     error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
@@ -78,6 +88,6 @@ pub(crate) fn write_failed(
             "the lead passed to another manager meanwhile; the change may have been made all the same".into(),
         ),
         RaftError::APIError(other) => ProposeError::Unavailable(other.to_string()),
-        RaftError::Fatal(fatal) => closing(fatal),
+        RaftError::Fatal(fatal) => closing(cause(&fatal)),
     }
 }

@@ -4,7 +4,7 @@
 //! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
 
 use crate::codec::damaged;
-use crate::error::{OpenError, ProposeError, closing, write_failed};
+use crate::error::{OpenError, ProposeError, cause, closing, write_failed};
 use crate::flusher::Flusher;
 use crate::log::Log;
 use crate::machine::Machine;
@@ -273,7 +273,7 @@ impl Handle {
         loop {
             match metrics.borrow_watched().running_state.clone() {
                 Err(Fatal::Stopped) => break,
-                Err(fatal) => return fatal.to_string(),
+                Err(fatal) => return cause(&fatal),
                 Ok(()) => {}
             }
             if metrics.changed().await.is_err() {
@@ -307,7 +307,7 @@ impl Handle {
             // Cut off after this step: goes on with the next.
             Err(RaftError::APIError(InitializeError::NotAllowed(_)))
                 if !self.is_initialized().await => {}
-            Err(RaftError::Fatal(fatal)) => return Err(closing(fatal)),
+            Err(RaftError::Fatal(fatal)) => return Err(closing(cause(&fatal))),
             Err(RaftError::APIError(_)) => {
                 return Err(ProposeError::Unavailable(
                     "this manager belongs to a cluster already".into(),
@@ -410,7 +410,7 @@ impl Handle {
             };
             match done {
                 Ok(_) => return Ok(self.read(State::revision)),
-                Err(RaftError::Fatal(fatal)) => return Err(closing(fatal)),
+                Err(RaftError::Fatal(fatal)) => return Err(closing(cause(&fatal))),
                 Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                     self.not_leader(forward, end).await?;
                 }

@@ -1,7 +1,7 @@
 //! What a restart of clusterd leaves alone, even when what it kept on disk is worth nothing.
 
 use anyhow::{Context, Result};
-use cluster_tests::{Lab, Node, places, wait_for};
+use cluster_tests::{Lab, Node, lab, places, wait_for};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -82,6 +82,64 @@ fn scenario(lab: &Lab) -> Result<()> {
 fn containers_outlive_the_loss_of_the_kept_assignments() {
     let lab = Lab::builder().nodes(1).up().expect("a lab");
     if let Err(error) = scenario(&lab) {
+        panic!("{error:?}");
+    }
+}
+
+fn full_disk(lab: &Lab) -> Result<()> {
+    let node = lab.node(1);
+    let dir = "/var/lib/clusterd/raft";
+    let mount = format!("mkdir -p {dir} && mount -t tmpfs -o size=4m none {dir}");
+    node.run_ok(["sh", "-c", &mount])?;
+    node.run_ok(["clusterctl", "init"])?;
+    node.run_ok(["clusterctl", "network", "create", "before"])?;
+    // It fails when there is no more room, which is what it is for.
+    node.run([
+        "sh",
+        "-c",
+        &format!("dd if=/dev/zero of={dir}/filler bs=1k"),
+    ])?;
+    let mut kept = vec!["before".to_owned()];
+    let refused = loop {
+        let name = format!("n{}", kept.len());
+        let made = node.run(["clusterctl", "network", "create", &name])?;
+        if !made.status.success() {
+            break made.stderr;
+        }
+        kept.push(name);
+    };
+    // The store's own words, or that clusterd has ended over it.
+    assert!(
+        refused.contains("No space left") || refused.contains("clusterd"),
+        "{refused}"
+    );
+    wait_for("clusterd has ended", LIMIT, || {
+        Ok(lab::daemon::running(lab.record(), node.name())?.is_none())
+    })?;
+    let log = node.log_tail(5);
+    assert!(
+        log.contains("this manager's store has failed: the log can't be written to disk"),
+        "{log}"
+    );
+    node.run_ok(["rm", &format!("{dir}/filler")])?;
+    node.start()?;
+    // The very first call finds the cluster, and all that was acknowledged.
+    let rows = node.run_json(["clusterctl", "network", "ls", "--format", "json"])?;
+    for name in kept {
+        let found = rows
+            .as_array()
+            .context("no list")?
+            .iter()
+            .any(|row| row.pointer("/spec/name").and_then(Value::as_str) == Some(&name));
+        assert!(found, "{name} was acknowledged and is gone");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_manager_whose_disk_is_full_says_so_and_loses_nothing() {
+    let lab = Lab::builder().nodes(1).init(false).up().expect("a lab");
+    if let Err(error) = full_disk(&lab) {
         panic!("{error:?}");
     }
 }

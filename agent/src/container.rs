@@ -24,7 +24,7 @@ impl Places {
         self.dir.join("log/container.log")
     }
 
-    /// Says that the container was begun.
+    /// Says that the container was begun, and once it has ended, how.
     #[must_use]
     pub fn begun(&self) -> PathBuf {
         self.dir.join("begun")

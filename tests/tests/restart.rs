@@ -14,9 +14,18 @@ services:
     networks: [n]
 networks: {n: {}}
 ";
+const ENDING: &str = "
+services:
+  t:
+    image: busybox:1
+    command: sh -c 'until [ -e /go ]; do sleep 0.1; done'
+    deploy:
+      placement: {constraints: [node.hostname==node2]}
+      restart_policy: {condition: none}
+";
 const ASSIGNMENTS: &str = "/var/lib/clusterd/agent/assignments";
 
-/// Id, process and state of the one task.
+/// Id, process (0: none) and state of the one task.
 fn task(node: &Node<'_>) -> Result<(String, i64, String)> {
     let rows = node.run_json(["clusterctl", "service", "ps", "s_t", "--format", "json"])?;
     let rows = rows.as_array().context("no list")?;
@@ -27,11 +36,12 @@ fn task(node: &Node<'_>) -> Result<(String, i64, String)> {
             .map(str::to_owned)
             .with_context(|| format!("no {pointer}"))
     };
-    let pid = rows[0]
-        .pointer("/status/pid")
-        .and_then(Value::as_i64)
-        .context("no pid")?;
-    Ok((text("/id")?, pid, text("/status/state")?))
+    let pid = rows[0].pointer("/status/pid").and_then(Value::as_i64);
+    Ok((
+        text("/id")?,
+        pid.unwrap_or_default(),
+        text("/status/state")?,
+    ))
 }
 
 fn scenario(lab: &Lab) -> Result<()> {
@@ -140,6 +150,38 @@ fn full_disk(lab: &Lab) -> Result<()> {
 fn a_manager_whose_disk_is_full_says_so_and_loses_nothing() {
     let lab = Lab::builder().nodes(1).init(false).up().expect("a lab");
     if let Err(error) = full_disk(&lab) {
+        panic!("{error:?}");
+    }
+}
+
+/// A task that ends well while no manager can hear of it, and a restart before one does.
+fn unheard_end(lab: &Lab) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    let archive = places::image("busybox")?.display().to_string();
+    worker.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    manager.run_ok(["sh", "-c", deploy, "sh", ENDING])?;
+    let (id, pid, _) = task(&manager)?;
+    manager.kill()?;
+    worker.run_ok(["touch", &format!("/proc/{pid}/root/go")])?;
+    wait_for("its container is gone", LIMIT, || {
+        let record = format!("/run/clusterd/containers/{id}");
+        Ok(!worker.run(["test", "-e", &record])?.status.success())
+    })?;
+    worker.kill()?;
+    worker.start()?;
+    manager.start()?;
+    wait_for("its end is known", LIMIT, || {
+        Ok(task(&manager)?.2 != "running")
+    })?;
+    assert_eq!(task(&manager)?.2, "complete");
+    Ok(())
+}
+
+#[test]
+fn an_end_that_no_manager_heard_of_is_told_after_a_restart() {
+    let lab = Lab::builder().nodes(2).up().expect("a lab");
+    if let Err(error) = unheard_end(&lab) {
         panic!("{error:?}");
     }
 }

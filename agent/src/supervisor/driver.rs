@@ -119,6 +119,7 @@ impl Shell {
                                 message: error.to_string(),
                             },
                         };
+                        keep_end(&tools, id, &exit);
                         Done::Input(Input::Exited(exit))
                     });
                 }
@@ -140,6 +141,29 @@ impl Shell {
                 }
             }
         }
+    }
+}
+
+/// Kept until the managers have let the task go: its container's record is removed before its end is told, and a
+/// daemon that starts in between must not take it for lost. Half written it is worth nothing, but the
+/// container's record is there still.
+fn keep_end(tools: &Tools, task: TaskId, exit: &Exit) {
+    let path = tools.places(task).begun();
+    let kept = serde_json::to_vec(exit)
+        .map_err(std::io::Error::from)
+        .and_then(|text| std::fs::write(&path, text));
+    if let Err(error) = kept {
+        tracing::warn!(%task, path = %path.display(), %error, "can't keep how it ended; a restart now would call it lost");
+    }
+}
+
+/// What there is of a task without a container.
+pub(crate) fn find(tools: &Tools, task: TaskId) -> Found {
+    match std::fs::read(tools.places(task).begun()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::Nothing,
+        // Empty until its container has ended.
+        Err(_) => Found::Lost,
+        Ok(text) => serde_json::from_slice(&text).map_or(Found::Lost, Found::Exited),
     }
 }
 
@@ -227,7 +251,9 @@ pub(crate) async fn adopt(
     state: &runtime::ContainerState,
 ) -> Found {
     if let Some(exit) = &state.exit {
-        return Found::Exited(exit_of(exit));
+        let exit = exit_of(exit);
+        keep_end(tools, assigned.task.id, &exit);
+        return Found::Exited(exit);
     }
     let adopted = async {
         let held = tools.runtime.held_fds(&state.id).await?;

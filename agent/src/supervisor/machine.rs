@@ -31,7 +31,7 @@ pub enum Found {
 }
 
 /// How a container ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Exit {
     /// 128 + signal when killed.
     pub code: i32,

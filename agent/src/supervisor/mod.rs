@@ -132,13 +132,12 @@ impl Supervisor {
     async fn claim(&mut self, desired: &Desired) {
         for assigned in tasks(desired) {
             let id = assigned.task.id;
-            if self.driven.contains_key(&id) {
+            if self.driven.contains_key(&id) || self.ended.contains(&id) {
                 continue;
             }
             let found = match self.unclaimed.remove(&id) {
                 Some(state) => driver::adopt(&self.tools, &assigned, &state).await,
-                None if self.tools.places(id).begun().exists() => Found::Lost,
-                None => Found::Nothing,
+                None => driver::find(&self.tools, id),
             };
             self.spawn(assigned, found);
         }

@@ -1,5 +1,6 @@
 //! The daemon's side: starts shims, and finds, watches, stops and removes containers by their folders.
 
+use crate::cutoff;
 use crate::error::{Error, IoContext, Result};
 use crate::process::{kill_cgroups, remove_cgroups};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, is_dir};
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 8;
 /// Logs being read at the same time; more are refused.
 const READERS: usize = 256;
 /// How long what was killed may take to be gone.
-const KILL_BOUND: Duration = Duration::from_secs(10);
+pub(crate) const KILL_BOUND: Duration = Duration::from_secs(10);
 
 /// The program that becomes a shim.
 #[derive(Debug, Clone)]
@@ -296,11 +297,18 @@ impl Runtime {
     }
 
     pub(crate) fn delete_now(&self, id: &str) -> Result<()> {
-        let folder = self.folder(id);
-        if !folder.0.exists() {
-            return Ok(());
-        }
+        let mut folder = self.folder(id);
         let mut errors = Vec::new();
+        if folder.read::<Running>(RUNNING).ok().flatten().is_none() {
+            match cutoff::move_away(&folder.0)? {
+                Some(away) => folder = away,
+                None => return Ok(()),
+            }
+            if let Err(error) = cutoff::end(&folder) {
+                errors.push(error.to_string());
+            }
+        }
+        // It may have been written at the last moment.
         let running = folder.read::<Running>(RUNNING).ok().flatten();
         if let Some(running) = running
             && let Err(error) = remove_cgroups(&running.cgroups)

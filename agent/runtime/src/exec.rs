@@ -7,8 +7,8 @@ use crate::shim::STATUS_FD;
 use crate::shim::exec::SPEC_FD;
 use crate::signal::Signal;
 use crate::spec::{ExecSpec, validate_process};
-use crate::start::{answer, pass_fds};
-use std::io::{self, Read, Write};
+use crate::start::{START_BOUND, answer, pass_fds, read_within};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -92,7 +92,7 @@ impl Runtime {
         let spawned = command.spawn();
         // Our copies of its ends go, so that its end is seen.
         drop((command, status_theirs, words_theirs));
-        let helper = spawned.map_err(|source| Error::Spawn {
+        let mut helper = spawned.map_err(|source| Error::Spawn {
             id: id.to_owned(),
             program: self.shim().program.clone(),
             source,
@@ -106,13 +106,19 @@ impl Runtime {
             // A helper that has failed reads nothing; its status says why.
             let _ = words.write_all(&text);
             drop(words);
-            let mut said = String::new();
-            status
-                .read_to_string(&mut said)
+            let said = read_within(&mut status, START_BOUND)
                 .context(|| format!("container {name}: reading from the exec helper"))?;
             answer(&name, "exec helper", &said, String::new)
         })
-        .await?;
+        .await;
+        let pid = match pid {
+            Ok(pid) => pid,
+            Err(error) => {
+                // It has ended, mostly.
+                let _ = helper.start_kill();
+                return Err(error);
+            }
+        };
         Ok(ExecSession {
             stdin: Some(pipe::Sender::from_owned_fd(stdin.into()).context(context)?),
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into()).context(context)?),

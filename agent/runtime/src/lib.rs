@@ -10,6 +10,7 @@
 //! containers there, and after a reboot none.
 
 mod client;
+mod cutoff;
 mod error;
 mod exec;
 pub mod logs;

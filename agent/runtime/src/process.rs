@@ -6,6 +6,10 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long what was killed may take to leave its cgroup: some machines' first process is slow to reap.
+const EXIT_BOUND: Duration = Duration::from_secs(10);
 
 /// The start time of a process, clock ticks since boot; none when it is gone.
 fn start_time(pid: i32) -> Option<u64> {
@@ -120,6 +124,25 @@ pub(crate) fn cgroups_of(pid: i32, name: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The folders of all cgroups of this name, `parent/child`, on v1 and v2.
+pub(crate) fn cgroups_named(name: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found: Vec<PathBuf> = mounts
+        .lines()
+        .filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let is_cgroup = matches!(right.split(' ').next()?, "cgroup" | "cgroup2");
+            let point = left.split(' ').nth(4).filter(|_| is_cgroup)?;
+            Some(Path::new(point).join(name))
+        })
+        .filter(|dir| dir.is_dir())
+        .collect();
+    // One hierarchy may be mounted twice at the same place.
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// Root and mount point of the hierarchy that has these controllers (none: v2).
 fn mount_of(mountinfo: &str, controllers: &str) -> Option<(PathBuf, PathBuf)> {
     mountinfo.lines().find_map(|line| {
@@ -199,8 +222,15 @@ fn remove_cgroup(dir: &Path) -> io::Result<()> {
             remove_cgroup(&entry.path())?;
         }
     }
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let until = Instant::now() + EXIT_BOUND;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A process that has ended and is not reaped is not listed any more, and counts all the same.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
     }
 }

@@ -5,12 +5,18 @@ use crate::error::{Error, IoContext, Result};
 use crate::record::{Folder, ORDERS, Orders, RUNNING, Running};
 use crate::shim::{HELD_FROM, STATUS_FD};
 use crate::spec::{ContainerSpec, validate};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start may take: an image on a slow disk, and a machine that starts many.
+pub(crate) const START_BOUND: Duration = Duration::from_secs(60);
 
 impl Runtime {
     /// Starts a container; returns once its process runs. `held` are kept open by its shim for as long as it
@@ -21,8 +27,16 @@ impl Runtime {
     pub async fn run(&self, spec: ContainerSpec, held: Vec<OwnedFd>) -> Result<Started> {
         validate(&spec)?;
         let _room = self.0.room.acquire().await;
-        let runtime = self.clone();
-        blocking(move || runtime.run_now(&spec, &held)).await
+        let (runtime, id) = (self.clone(), spec.id.clone());
+        let started = blocking(move || runtime.run_now(&spec, &held)).await;
+        let is_ours = !matches!(started, Err(Error::Exists(_)));
+        if started.is_err()
+            && is_ours
+            && let Err(error) = self.delete(&id).await
+        {
+            tracing::warn!(container = %id, %error, "after a start that failed");
+        }
+        started
     }
 
     fn run_now(&self, spec: &ContainerSpec, held: &[OwnedFd]) -> Result<Started> {
@@ -37,15 +51,8 @@ impl Runtime {
             spec: spec.clone(),
             held: held.len(),
         };
-        let started = folder
-            .write(ORDERS, &orders)
-            .and_then(|()| self.start_shim(spec, &folder, held));
-        if started.is_err()
-            && let Err(error) = self.delete_now(&spec.id)
-        {
-            tracing::warn!(container = %spec.id, %error, "after a start that failed");
-        }
-        started
+        folder.write(ORDERS, &orders)?;
+        self.start_shim(spec, &folder, held)
     }
 
     fn start_shim(
@@ -83,13 +90,16 @@ impl Runtime {
         });
         let mut child = spawned?;
         drop(theirs);
-        let mut said = String::new();
-        let read = status.read_to_string(&mut said);
+        let read = read_within(&mut status, START_BOUND);
+        if read.is_err() {
+            // Gone already, mostly: the rest is ended by its record.
+            let _ = child.kill();
+        }
         // The first process only made the shim an orphan.
         let ended = child
             .wait()
             .context(|| format!("container {id}: waiting for its shim"))?;
-        read.context(|| format!("container {id}: reading from its shim"))?;
+        let said = read.context(|| format!("container {id}: reading from its shim"))?;
         answer(id, "shim", &said, || {
             let words = fs::read_to_string(&errors).unwrap_or_default();
             format!("{ended}, {}", words.trim())
@@ -101,6 +111,29 @@ impl Runtime {
                 at_ms: running.map_or(0, |r| r.started_at_ms),
             })
         })
+    }
+}
+
+/// All that comes through a pipe until it is closed.
+pub(crate) fn read_within(pipe: &mut io::PipeReader, bound: Duration) -> io::Result<String> {
+    let until = Instant::now() + bound;
+    let mut said = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => {
+                let text = format!("it has not answered within {} s", bound.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            Ok(_) => match pipe.read(&mut buffer)? {
+                0 => return Ok(String::from_utf8_lossy(&said).into_owned()),
+                count => said.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            },
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -443,3 +443,44 @@ async fn a_container_begins_with_the_usual_signals() {
     }
     world.clean(&id).await;
 }
+
+/// Processes that were forked off a shim of this folder and have not become something else.
+fn shims_of(folder: &Path) -> Vec<String> {
+    let needle = folder.display().to_string();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.parse::<u32>().is_ok())
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.split('\0').any(|word| word == needle))
+        })
+        .collect()
+}
+
+/// What the next daemon does with a start that a killed one was in the middle of: at any moment of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_cut_off_leaves_nothing() {
+    let world = World::new();
+    let cuts = (0..48).map(|after_ms| {
+        let (world, spec) = (&world, world.spec("sleep 1000"));
+        async move {
+            let id = spec.id.clone();
+            let run = world.runtime.clone();
+            let starting = tokio::spawn(async move { run.run(spec, vec![]).await });
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            world.runtime.delete(&id).await.unwrap();
+            let is_cut = starting.await.unwrap().is_err();
+            // It may have begun, or got through, just after the look.
+            world.runtime.delete(&id).await.unwrap();
+            let folder = world.dir.path().join("run").join(&id);
+            assert!(!folder.exists(), "{after_ms} ms");
+            assert!(!folder.with_added_extension("gone").exists());
+            assert_eq!(cgroups_named(&id), [] as [PathBuf; 0], "{after_ms} ms");
+            assert_eq!(shims_of(&folder), [] as [String; 0], "{after_ms} ms");
+            is_cut
+        }
+    });
+    let cut = futures_util::future::join_all(cuts).await;
+    assert!(cut.contains(&true), "no start was cut off");
+}

@@ -150,9 +150,18 @@ impl Session {
     ) -> End {
         let mut heartbeat: Option<tokio::time::Interval> = None;
         let mut sequence = 0;
+        // Assignments that the agent has no room for yet. No more are read meanwhile, which slows the manager
+        // down; that this node lives is told all the same.
+        let mut pending: Option<Assignments> = None;
         loop {
             tokio::select! {
-                message = stream.message() => match message {
+                room = self.assignments.reserve(), if pending.is_some() => {
+                    // Nobody takes them any more once all has been removed: goodbye is next.
+                    if let (Ok(room), Some(assignments)) = (room, pending.take()) {
+                        room.send(assignments);
+                    }
+                }
+                message = stream.message(), if pending.is_none() => match message {
                     Ok(Some(message)) => match message.message {
                         Some(FromManager::Welcome(welcome)) => {
                             let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 60_000)));
@@ -166,8 +175,7 @@ impl Session {
                         }
                         Some(FromManager::Assignments(assignments)) => {
                             self.note_managers(assignments.managers.clone());
-                            // Nobody takes them any more once all has been removed: goodbye is next.
-                            let _ = self.assignments.send(assignments).await;
+                            pending = Some(assignments);
                         }
                         // Should one be lost, the session is, too, and all are sent again in the next.
                         Some(FromManager::StatusesCommitted(_)) | None => {}

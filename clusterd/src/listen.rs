@@ -6,7 +6,7 @@ use manager::tls::Tls;
 use nix::unistd::{Gid, Group, chown};
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +103,12 @@ pub async fn bind_unix(path: &Path) -> Result<UnixListener> {
                 "another clusterd listens on {shown}; stop it, or give this one its own --socket"
             );
         }
+        let kind = std::fs::symlink_metadata(path)
+            .with_context(|| format!("can't look at {shown}"))?
+            .file_type();
+        if !kind.is_socket() {
+            bail!("{shown} is there and is no socket; remove it, or give another --socket");
+        }
         std::fs::remove_file(path)
             .with_context(|| format!("can't remove the old socket {shown}"))?;
     }
@@ -148,5 +154,15 @@ mod tests {
         );
         drop(first);
         bind_unix(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes");
+        std::fs::write(&path, "mine").unwrap();
+        let error = bind_unix(&path).await.unwrap_err().to_string();
+        assert!(error.contains("no socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     }
 }

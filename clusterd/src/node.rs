@@ -4,7 +4,7 @@ use crate::address;
 use crate::checks::Lack;
 use crate::cli::Cli;
 use crate::daemon::optional_id;
-use crate::identity::Identity;
+use crate::identity::{Identity, Who};
 use crate::join::{self, Joiner};
 use crate::listen;
 use crate::member::{self, Control, Member, Setup};
@@ -37,9 +37,17 @@ pub struct Node {
     runtime: runtime::Runtime,
     /// Changed by init, join and leave, one at a time.
     member: RwLock<Option<Member>>,
+    /// What is told of the membership, also while it is being changed.
+    shown: watch::Sender<Option<Shown>>,
     control: Control,
     /// Why the store has failed, once it has.
     failure: watch::Sender<Option<String>>,
+}
+
+/// A membership as others see it.
+struct Shown {
+    who: Who,
+    manager: watch::Receiver<Option<String>>,
 }
 
 impl Node {
@@ -60,6 +68,7 @@ impl Node {
             images,
             runtime,
             member: RwLock::new(None),
+            shown: watch::channel(None).0,
             control: Control::default(),
             failure: watch::channel(None).0,
         }
@@ -106,7 +115,9 @@ impl Node {
         wait_for_address(identity.who.addr).await;
         let mut slot = self.member.write().await;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
-        *slot = Some(Member::start(self.setup(), identity, listener, None).await?);
+        let member = Member::start(self.setup(), identity, listener, None).await?;
+        self.show(&member);
+        *slot = Some(member);
         Ok(())
     }
 
@@ -136,10 +147,15 @@ impl Node {
             .unwrap_or_default()
     }
 
+    fn show(&self, member: &Member) {
+        let (who, manager) = (member.who().clone(), member.agent().watch_manager());
+        self.shown.send_replace(Some(Shown { who, manager }));
+    }
+
     /// What this node is.
-    pub async fn info(&self) -> DaemonInfo {
-        let slot = self.member.read().await;
-        let who = slot.as_ref().map(Member::who);
+    pub fn info(&self) -> DaemonInfo {
+        let shown = self.shown.borrow();
+        let who = shown.as_ref().map(|shown| &shown.who);
         DaemonInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             hostname: self.hostname.clone(),
@@ -149,9 +165,9 @@ impl Node {
             advertise_addr: who.map(|w| w.addr.to_string()).unwrap_or_default(),
             state_dir: self.places.state.display().to_string(),
             warnings: self.lacks.iter().map(|lack| lack.text.clone()).collect(),
-            manager: slot
+            manager: shown
                 .as_ref()
-                .and_then(|m| m.agent().manager())
+                .and_then(|shown| shown.manager.borrow().clone())
                 .unwrap_or_default(),
         }
     }
@@ -239,7 +255,10 @@ impl Node {
             }
         };
         match started {
-            Ok(member) => *slot = Some(member),
+            Ok(member) => {
+                self.show(&member);
+                *slot = Some(member);
+            }
             Err(error) => {
                 self.undo();
                 return Err(error);
@@ -324,6 +343,7 @@ impl Node {
             return Err(error);
         }
         let message = member.advice().await;
+        self.show(&member);
         *slot = Some(member);
         tracing::info!(cluster = %who.cluster, node = %who.node, role = who.role.as_str(), "joined");
         let done = JoinDone {
@@ -352,6 +372,7 @@ impl Node {
             problems.push(format!("{error:#}"));
         }
         remove_state(&self.places);
+        self.shown.send_replace(None);
         tracing::info!("left the cluster");
         Ok(problems)
     }

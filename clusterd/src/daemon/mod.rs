@@ -36,7 +36,7 @@ impl daemon_server::Daemon for Daemon {
     type PullImageStream = Steps<ImageProgress>;
 
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<DaemonInfo>, Status> {
-        Ok(Response::new(self.0.info().await))
+        Ok(Response::new(self.0.info()))
     }
 
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {

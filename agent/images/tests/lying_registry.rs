@@ -5,29 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use images::{Auth, Digest, Phase, ProgressFn, PullOptions, Reference, Store, quiet};
+use images::{Auth, Digest, Phase, ProgressFn, PullOptions, Store, quiet};
 use support::registry::*;
 use support::*;
-
-fn image(text: &str) -> TestImage {
-    let base = Layer::new()
-        .dir("etc", 0o755)
-        .file("etc/base", &"shared ".repeat(50_000))
-        .tar();
-    let own = Layer::new()
-        .file("own", text)
-        .file("etc/.wh.base", "")
-        .tar();
-    TestImage::new(vec![
-        (GZIP, base),
-        (ZSTD, own),
-        (PLAIN, Layer::new().file("top", "t").tar()),
-    ])
-}
-
-fn reference(text: &str) -> Reference {
-    text.parse().unwrap()
-}
 
 async fn pull(store: &Store, name: &str, auth: &Auth) -> images::Result<images::ImageInfo> {
     store

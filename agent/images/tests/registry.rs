@@ -6,32 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use images::{
-    Auth, Digest, Error, Limits, Phase, ProgressFn, PullOptions, Reference, Store, quiet,
-};
+use images::{Auth, Digest, Error, Limits, Phase, ProgressFn, PullOptions, Store, quiet};
 use rcgen::SigningKey;
 use support::registry::*;
 use support::*;
-
-fn image(text: &str) -> TestImage {
-    let base = Layer::new()
-        .dir("etc", 0o755)
-        .file("etc/base", &"shared ".repeat(50_000))
-        .tar();
-    let own = Layer::new()
-        .file("own", text)
-        .file("etc/.wh.base", "")
-        .tar();
-    TestImage::new(vec![
-        (GZIP, base),
-        (ZSTD, own),
-        (PLAIN, Layer::new().file("top", "t").tar()),
-    ])
-}
-
-fn reference(text: &str) -> Reference {
-    text.parse().unwrap()
-}
 
 fn basic(password: &str) -> Auth {
     Auth::Basic {

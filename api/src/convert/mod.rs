@@ -6,6 +6,7 @@
 //! Whatever the model holds survives the way there and back.
 
 mod cluster;
+mod enums;
 mod error;
 mod ids;
 mod network;

@@ -1,9 +1,7 @@
 //! Nodes.
 
-use super::{ConvertError, Problem, any_port, enum_field, id_bytes, ids, need};
-use crate::model::{
-    Availability, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Role, Timestamp,
-};
+use super::{ConvertError, any_port, enum_field, id_bytes, ids, need};
+use crate::model::{Node, NodeDescription, NodeId, NodeSpec, NodeStatus, Timestamp};
 use crate::proto;
 
 impl From<&Node> for proto::Node {
@@ -130,82 +128,5 @@ impl TryFrom<proto::NodeStatus> for NodeStatus {
             message: status.message,
             since: Timestamp(status.since),
         })
-    }
-}
-
-impl From<Role> for proto::Role {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Worker => Self::Worker,
-            Role::Manager => Self::Manager,
-        }
-    }
-}
-
-impl TryFrom<proto::Role> for Role {
-    type Error = ConvertError;
-
-    fn try_from(role: proto::Role) -> Result<Self, ConvertError> {
-        match role {
-            proto::Role::Unspecified => {
-                Err(ConvertError::new("Role", "", Problem::Enum(role.into())))
-            }
-            proto::Role::Worker => Ok(Self::Worker),
-            proto::Role::Manager => Ok(Self::Manager),
-        }
-    }
-}
-
-impl From<Availability> for proto::Availability {
-    fn from(availability: Availability) -> Self {
-        match availability {
-            Availability::Active => Self::Active,
-            Availability::Pause => Self::Pause,
-            Availability::Drain => Self::Drain,
-        }
-    }
-}
-
-impl TryFrom<proto::Availability> for Availability {
-    type Error = ConvertError;
-
-    fn try_from(availability: proto::Availability) -> Result<Self, ConvertError> {
-        match availability {
-            proto::Availability::Unspecified => Err(ConvertError::new(
-                "Availability",
-                "",
-                Problem::Enum(availability.into()),
-            )),
-            proto::Availability::Active => Ok(Self::Active),
-            proto::Availability::Pause => Ok(Self::Pause),
-            proto::Availability::Drain => Ok(Self::Drain),
-        }
-    }
-}
-
-impl From<NodeState> for proto::NodeState {
-    fn from(state: NodeState) -> Self {
-        match state {
-            NodeState::Unknown => Self::Unknown,
-            NodeState::Ready => Self::Ready,
-            NodeState::Down => Self::Down,
-        }
-    }
-}
-
-impl TryFrom<proto::NodeState> for NodeState {
-    type Error = ConvertError;
-
-    fn try_from(state: proto::NodeState) -> Result<Self, ConvertError> {
-        match state {
-            proto::NodeState::Unspecified => Err(ConvertError::new(
-                "NodeState",
-                "",
-                Problem::Enum(state.into()),
-            )),
-            proto::NodeState::Unknown => Ok(Self::Unknown),
-            proto::NodeState::Ready => Ok(Self::Ready),
-            proto::NodeState::Down => Ok(Self::Down),
-        }
     }
 }

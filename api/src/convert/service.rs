@@ -2,7 +2,7 @@
 
 use super::{ConvertError, Problem, all, each, enum_field, id_bytes, ids, need, port};
 use crate::model::{
-    EndpointMode, NetworkId, Protocol, PublishedPort, Service, ServiceId, ServiceMode, ServiceSpec,
+    EndpointMode, NetworkId, PublishedPort, Service, ServiceId, ServiceMode, ServiceSpec,
 };
 use crate::proto;
 use std::collections::BTreeMap;
@@ -119,31 +119,6 @@ impl TryFrom<proto::PublishedPort> for PublishedPort {
             published: port("PublishedPort", "published", wire.published)?,
             target: port("PublishedPort", "target", wire.target)?,
         })
-    }
-}
-
-impl From<Protocol> for proto::Protocol {
-    fn from(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::Tcp => Self::Tcp,
-            Protocol::Udp => Self::Udp,
-        }
-    }
-}
-
-impl TryFrom<proto::Protocol> for Protocol {
-    type Error = ConvertError;
-
-    fn try_from(protocol: proto::Protocol) -> Result<Self, ConvertError> {
-        match protocol {
-            proto::Protocol::Unspecified => Err(ConvertError::new(
-                "Protocol",
-                "",
-                Problem::Enum(protocol.into()),
-            )),
-            proto::Protocol::Tcp => Ok(Self::Tcp),
-            proto::Protocol::Udp => Ok(Self::Udp),
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Tasks.
 
-use super::{ConvertError, Problem, all, each, enum_field, id_bytes, ids, need};
+use super::{ConvertError, all, each, enum_field, id_bytes, ids, need};
 use crate::model::{
-    NetworkId, NodeId, ServiceId, Task, TaskAddress, TaskId, TaskState, TaskStatus, Timestamp,
+    NetworkId, NodeId, ServiceId, Task, TaskAddress, TaskId, TaskStatus, Timestamp,
 };
 use crate::proto;
 
@@ -91,57 +91,6 @@ impl TryFrom<proto::TaskStatus> for TaskStatus {
             message: status.message,
             pid: status.pid,
             exit_code: status.exit_code,
-        })
-    }
-}
-
-impl From<TaskState> for proto::TaskState {
-    fn from(state: TaskState) -> Self {
-        match state {
-            TaskState::New => Self::New,
-            TaskState::Pending => Self::Pending,
-            TaskState::Assigned => Self::Assigned,
-            TaskState::Accepted => Self::Accepted,
-            TaskState::Preparing => Self::Preparing,
-            TaskState::Ready => Self::Ready,
-            TaskState::Starting => Self::Starting,
-            TaskState::Running => Self::Running,
-            TaskState::Complete => Self::Complete,
-            TaskState::Shutdown => Self::Shutdown,
-            TaskState::Failed => Self::Failed,
-            TaskState::Rejected => Self::Rejected,
-            TaskState::Remove => Self::Remove,
-            TaskState::Orphaned => Self::Orphaned,
-        }
-    }
-}
-
-impl TryFrom<proto::TaskState> for TaskState {
-    type Error = ConvertError;
-
-    fn try_from(state: proto::TaskState) -> Result<Self, ConvertError> {
-        Ok(match state {
-            proto::TaskState::Unspecified => {
-                return Err(ConvertError::new(
-                    "TaskState",
-                    "",
-                    Problem::Enum(state.into()),
-                ));
-            }
-            proto::TaskState::New => Self::New,
-            proto::TaskState::Pending => Self::Pending,
-            proto::TaskState::Assigned => Self::Assigned,
-            proto::TaskState::Accepted => Self::Accepted,
-            proto::TaskState::Preparing => Self::Preparing,
-            proto::TaskState::Ready => Self::Ready,
-            proto::TaskState::Starting => Self::Starting,
-            proto::TaskState::Running => Self::Running,
-            proto::TaskState::Complete => Self::Complete,
-            proto::TaskState::Shutdown => Self::Shutdown,
-            proto::TaskState::Failed => Self::Failed,
-            proto::TaskState::Rejected => Self::Rejected,
-            proto::TaskState::Remove => Self::Remove,
-            proto::TaskState::Orphaned => Self::Orphaned,
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::{ConvertError, Problem, all, each, enum_field, id_bytes, ids, need};
 use crate::model::{
     Constraint, ContainerSpec, Mount, MountSource, NetworkAttachment, NetworkId, Placement,
-    RestartCondition, RestartPolicy, TaskTemplate,
+    RestartPolicy, TaskTemplate,
 };
 use crate::proto;
 
@@ -124,33 +124,6 @@ impl TryFrom<proto::RestartPolicy> for RestartPolicy {
             max_attempts: policy.max_attempts,
             window_ms: policy.window_ms,
         })
-    }
-}
-
-impl From<RestartCondition> for proto::RestartCondition {
-    fn from(condition: RestartCondition) -> Self {
-        match condition {
-            RestartCondition::None => Self::None,
-            RestartCondition::OnFailure => Self::OnFailure,
-            RestartCondition::Any => Self::Any,
-        }
-    }
-}
-
-impl TryFrom<proto::RestartCondition> for RestartCondition {
-    type Error = ConvertError;
-
-    fn try_from(condition: proto::RestartCondition) -> Result<Self, ConvertError> {
-        match condition {
-            proto::RestartCondition::Unspecified => Err(ConvertError::new(
-                "RestartCondition",
-                "",
-                Problem::Enum(condition.into()),
-            )),
-            proto::RestartCondition::None => Ok(Self::None),
-            proto::RestartCondition::OnFailure => Ok(Self::OnFailure),
-            proto::RestartCondition::Any => Ok(Self::Any),
-        }
     }
 }
 

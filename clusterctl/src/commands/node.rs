@@ -106,11 +106,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 node: Some(node),
                 ..ListTasksRequest::default()
             };
-            tasks::print(
-                format.format,
-                &tasks::fetch(client, request).await?,
-                no_trunc,
-            )
+            tasks::show(client, request, format.format, no_trunc).await
         }
         Command::Update(update) => run_update(client, update).await,
         Command::Rm { force, nodes } => {

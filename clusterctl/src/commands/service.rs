@@ -110,11 +110,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 service: Some(service),
                 ..ListTasksRequest::default()
             };
-            tasks::print(
-                format.format,
-                &tasks::fetch(client, request).await?,
-                no_trunc,
-            )
+            tasks::show(client, request, format.format, no_trunc).await
         }
         Command::Logs(args) => logs::run(client, args).await,
         Command::Scale {

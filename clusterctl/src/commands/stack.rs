@@ -90,11 +90,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 stack: Some(stack),
                 ..ListTasksRequest::default()
             };
-            tasks::print(
-                format.format,
-                &tasks::fetch(client, request).await?,
-                no_trunc,
-            )
+            tasks::show(client, request, format.format, no_trunc).await
         }
         Command::Services { format, stack } => {
             check_there(client, &stack).await?;

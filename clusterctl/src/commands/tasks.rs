@@ -27,6 +27,19 @@ pub async fn fetch(client: &Client, request: ListTasksRequest) -> Result<Vec<Tas
     Ok(rows)
 }
 
+/// Asks for tasks and prints them; `full` doesn't cut what is long.
+///
+/// # Errors
+/// The managers' refusal, or that stdout can't be written.
+pub async fn show(
+    client: &Client,
+    request: ListTasksRequest,
+    format: Format,
+    full: bool,
+) -> Result<()> {
+    print(format, &fetch(client, request).await?, full)
+}
+
 /// Prints them.
 ///
 /// # Errors

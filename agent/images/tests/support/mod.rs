@@ -6,7 +6,7 @@ pub mod registry;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use images::{Digest, LoadOptions, Store, quiet};
+use images::{Digest, LoadOptions, Reference, Store, quiet};
 use tar::{Builder, EntryType, Header};
 
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -268,4 +268,25 @@ pub fn refused_with(
     }
     assert_eq!(holds(dir), (0, 0, 0), "{what}: left behind");
     assert!(store.list().is_empty(), "{what}");
+}
+
+/// An image of three layers: one that all have, one of its own, one more.
+pub fn image(text: &str) -> TestImage {
+    let base = Layer::new()
+        .dir("etc", 0o755)
+        .file("etc/base", &"shared ".repeat(50_000))
+        .tar();
+    let own = Layer::new()
+        .file("own", text)
+        .file("etc/.wh.base", "")
+        .tar();
+    TestImage::new(vec![
+        (GZIP, base),
+        (ZSTD, own),
+        (PLAIN, Layer::new().file("top", "t").tar()),
+    ])
+}
+
+pub fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
 }

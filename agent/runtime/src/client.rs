@@ -281,8 +281,9 @@ impl Runtime {
     pub async fn delete(&self, id: &str) -> Result<()> {
         validate_id(id)?;
         let folder = self.folder(id);
-        if let Some(running) = folder.read::<Running>(RUNNING).ok().flatten() {
-            self.kill_all(id, &running).await?;
+        let running = folder.read::<Running>(RUNNING).ok().flatten();
+        if let Some(running) = &running {
+            self.kill_all(id, running).await?;
             // It writes the exit file and removes the container's mounts and cgroups; then it is gone.
             let gone = tokio::time::timeout(KILL_BOUND, wait_gone(running.shim)).await;
             if gone.is_err() {
@@ -292,43 +293,8 @@ impl Runtime {
                     .context(|| format!("container {id}: killing its shim"))?;
             }
         }
-        let (runtime, id) = (self.clone(), id.to_owned());
-        blocking(move || runtime.delete_now(&id)).await
-    }
-
-    pub(crate) fn delete_now(&self, id: &str) -> Result<()> {
-        let mut folder = self.folder(id);
-        let mut errors = Vec::new();
-        if folder.read::<Running>(RUNNING).ok().flatten().is_none() {
-            match cutoff::move_away(&folder.0)? {
-                Some(away) => folder = away,
-                None => return Ok(()),
-            }
-            if let Err(error) = cutoff::end(&folder) {
-                errors.push(error.to_string());
-            }
-        }
-        // It may have been written at the last moment.
-        let running = folder.read::<Running>(RUNNING).ok().flatten();
-        if let Some(running) = running
-            && let Err(error) = remove_cgroups(&running.cgroups)
-        {
-            errors.push(error.to_string());
-        }
-        if errors.is_empty()
-            && let Err(error) = fs::remove_dir_all(&folder.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            errors.push(format!("removing {}: {error}", folder.0.display()));
-        }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Teardown {
-                id: id.to_owned(),
-                errors,
-            })
-        }
+        let id = id.to_owned();
+        blocking(move || remove(&id, folder, running)).await
     }
 
     /// Duplicates of the descriptors that a container's shim holds, in the order they were given.
@@ -349,6 +315,30 @@ impl Runtime {
             })
             .collect()
     }
+}
+
+/// Removes what is left of a container that was `running` and is no more, or that was never known to run.
+fn remove(id: &str, folder: Folder, running: Option<Running>) -> Result<()> {
+    let (folder, ended) = match running {
+        Some(running) => (folder, remove_cgroups(&running.cgroups)),
+        None => match cutoff::move_away(&folder.0)? {
+            Some(away) => {
+                let ended = cutoff::end(&away);
+                (away, ended)
+            }
+            None => return Ok(()),
+        },
+    };
+    let removed = ended.and_then(|()| match fs::remove_dir_all(&folder.0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("removing {}", folder.0.display()))
+        }
+        _ => Ok(()),
+    });
+    removed.map_err(|error| Error::Teardown {
+        id: id.to_owned(),
+        errors: vec![error.to_string()],
+    })
 }
 
 /// Waits until a process is gone.

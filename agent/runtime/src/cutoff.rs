@@ -1,13 +1,13 @@
 //! A start that was cut off: its shim may be at work still, its container half made and in no record.
 //!
-//! The folder is moved away first. A shim that has not yet written who it is can't any more, and gives up; one that
-//! has is found by its record. What it has made is found by its process group and, from the moment it has one, by
-//! its cgroup.
+//! The folder is moved away first: a shim that is at work gives up at its next step. What it has forked may go on
+//! without it, and is found by its command line, which names the folder until it has become the container's own
+//! program; from then on it is found by its cgroup.
 
 use crate::client::{CGROUP_PARENT, KILL_BOUND};
 use crate::error::{Error, IoContext, Result};
-use crate::process::{cgroups_named, kill_cgroups, remove_cgroups};
-use crate::record::{Folder, ORDERS, Orders, STARTING, Starting};
+use crate::process::{cgroups_named, kill_cgroups, remove_cgroups, with_argument};
+use crate::record::{Folder, ORDERS, Orders};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 /// How often what was killed is looked for.
 const LOOK: Duration = Duration::from_millis(5);
+/// What a folder's name ends in that was moved away. It is listed and removed like any other, should its removal
+/// be cut off, too.
+const AWAY: &str = "gone";
 
-/// Moves the folder of a container that has no record of running away, and says where it is. None: it is gone.
+/// Moves the folder of a container that has no record of running away, and says where it is. None: there is none.
 pub(crate) fn move_away(dir: &Path) -> Result<Option<Folder>> {
-    // A name that is listed and removed like any other, should this be cut off, too.
-    let away = dir.with_added_extension("gone");
+    let away = dir.with_added_extension(AWAY);
     match fs::rename(dir, &away) {
         Ok(()) => Ok(Some(Folder(away))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -33,30 +35,29 @@ pub(crate) fn move_away(dir: &Path) -> Result<Option<Folder>> {
 /// Ends the shim, and all that it has begun.
 pub(crate) fn end(folder: &Folder) -> Result<()> {
     let until = Instant::now() + KILL_BOUND;
-    if let Some(starting) = folder.read::<Starting>(STARTING).ok().flatten() {
-        while starting.shim.is_there() {
-            // SAFETY: sends a signal; as long as the shim is there, the group's number is its own.
-            unsafe { libc::kill(-starting.group, libc::SIGKILL) };
-            wait(until, folder, "its shim")?;
+    let Some(orders) = folder.read::<Orders>(ORDERS).ok().flatten() else {
+        // It was not started.
+        return Ok(());
+    };
+    let id = orders.spec.id;
+    let named = folder.0.with_file_name(&id);
+    let cgroups = format!("{CGROUP_PARENT}/{id}");
+    loop {
+        let left = with_argument(&named);
+        for process in &left {
+            process
+                .signal(libc::SIGKILL)
+                .context(|| format!("container {id}: killing its shim"))?;
         }
-    }
-    if let Some(orders) = folder.read::<Orders>(ORDERS).ok().flatten() {
-        let cgroups = cgroups_named(&format!("{CGROUP_PARENT}/{}", orders.spec.id));
-        while kill_cgroups(&cgroups) > 0 {
-            wait(until, folder, "its processes")?;
+        if left.is_empty() && kill_cgroups(&cgroups_named(&cgroups)) == 0 {
+            return remove_cgroups(&cgroups_named(&cgroups));
         }
-        remove_cgroups(&cgroups)?;
+        if Instant::now() > until {
+            return Err(Error::Io {
+                what: format!("container {id}: waiting for the end of its processes"),
+                source: io::ErrorKind::TimedOut.into(),
+            });
+        }
+        sleep(LOOK);
     }
-    Ok(())
-}
-
-fn wait(until: Instant, folder: &Folder, what: &str) -> Result<()> {
-    if Instant::now() > until {
-        return Err(Error::Io {
-            what: format!("{}: waiting for the end of {what}", folder.0.display()),
-            source: io::ErrorKind::TimedOut.into(),
-        });
-    }
-    sleep(LOOK);
-    Ok(())
 }

@@ -124,6 +124,23 @@ pub(crate) fn cgroups_of(pid: i32, name: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The processes that have this path among the words of their command line.
+pub(crate) fn with_argument(path: &Path) -> Vec<ProcessId> {
+    use std::os::unix::ffi::OsStrExt;
+    let wanted = path.as_os_str().as_bytes();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(ProcessId::of)
+        .filter(|process| {
+            fs::read(format!("/proc/{}/cmdline", process.pid))
+                .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == wanted))
+        })
+        .collect()
+}
+
 /// The folders of all cgroups of this name, `parent/child`, on v1 and v2.
 pub(crate) fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

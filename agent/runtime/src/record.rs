@@ -27,14 +27,6 @@ pub(crate) struct ProcessId {
     pub started: u64,
 }
 
-/// A shim that is at work on a start.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Starting {
-    pub shim: ProcessId,
-    /// Its process group, which what it forks is in until it is in the container's cgroup.
-    pub group: i32,
-}
-
 /// A container that was started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Running {
@@ -93,7 +85,6 @@ impl Folder {
 }
 
 pub(crate) const ORDERS: &str = "orders.json";
-pub(crate) const STARTING: &str = "starting.json";
 pub(crate) const RUNNING: &str = "running.json";
 pub(crate) const EXIT: &str = "exit.json";
 

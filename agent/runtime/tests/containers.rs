@@ -462,18 +462,21 @@ fn shims_of(folder: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_is_cut_off_leaves_nothing() {
     let world = World::new();
-    let cuts = (0..48).map(|after_ms| {
+    let cuts = (0..32).map(|after_ms| {
         let (world, spec) = (&world, world.spec("sleep 1000"));
         async move {
             let id = spec.id.clone();
             let run = world.runtime.clone();
+            let folder = world.dir.path().join("run").join(&id);
             let starting = tokio::spawn(async move { run.run(spec, vec![]).await });
+            while !folder.exists() && !starting.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             world.runtime.delete(&id).await.unwrap();
             let is_cut = starting.await.unwrap().is_err();
             // It may have begun, or got through, just after the look.
             world.runtime.delete(&id).await.unwrap();
-            let folder = world.dir.path().join("run").join(&id);
             assert!(!folder.exists(), "{after_ms} ms");
             assert!(!folder.with_added_extension("gone").exists());
             assert_eq!(cgroups_named(&id), [] as [PathBuf; 0], "{after_ms} ms");

@@ -6,9 +6,7 @@ use super::{
 };
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
-use crate::record::{
-    EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, STARTING, Starting, now_ms,
-};
+use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -16,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpgrp, setsid};
+use nix::unistd::{ForkResult, Pid, fork, setsid};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -65,11 +63,6 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
         return 1;
     }
     keep_from_container(orders.held);
-    // Before anything is made: who finds this start cut off can end it.
-    if let Err(text) = say_who(folder) {
-        status.error(128, &text);
-        return 1;
-    }
     let started = match start(folder, orders) {
         Ok(started) => started,
         Err(text) => {
@@ -124,19 +117,6 @@ fn keep_from_container(held: usize) {
     }
 }
 
-fn myself() -> Result<ProcessId, String> {
-    let own = i32::try_from(std::process::id()).map_err(|e| e.to_string())?;
-    ProcessId::of(own).ok_or_else(|| "/proc can't be read".to_owned())
-}
-
-fn say_who(folder: &Folder) -> Result<(), String> {
-    let starting = Starting {
-        shim: myself()?,
-        group: getpgrp().as_raw(),
-    };
-    folder.write(STARTING, &starting).map_err(|e| full(&e))
-}
-
 struct Begun {
     container: Container,
     running: Running,
@@ -178,8 +158,10 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
             .ok_or("libcontainer names no process")?
             .as_raw();
         let init = ProcessId::of(pid).ok_or("the container's process is gone")?;
+        let own = i32::try_from(std::process::id()).map_err(|e| e.to_string())?;
+        let shim = ProcessId::of(own).ok_or("/proc can't be read")?;
         let running = Running {
-            shim: myself()?,
+            shim,
             init,
             started_at_ms: now_ms(),
             cgroups: cgroups_of(pid, &spec.id),

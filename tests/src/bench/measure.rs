@@ -4,17 +4,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{NODES, System, Task, figure::Figure, memory, net, resolve};
+use super::{NODES, System, Task, figure::Figure, loss, memory, net, resolve};
 use crate::wait_for;
 
 /// All rows, in the order they are measured.
-pub const ROWS: [&str; 6] = [
+pub const ROWS: [&str; 8] = [
     "deploy-overlay-30",
     "deploy-overlay-100",
     "remove-100",
     "memory",
     "throughput",
     "name-resolves",
+    "worker-loss",
+    // The last: not every system is whole after it.
+    "leader-loss",
 ];
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -103,6 +106,17 @@ pub fn measure(
             &name_resolves(system)?,
         ))?;
     }
+    if rows.contains(&"worker-loss") {
+        found(Figure::of(
+            "worker-loss",
+            name,
+            "s",
+            &[loss::worker(system)?],
+        ))?;
+    }
+    if rows.contains(&"leader-loss") {
+        found(Figure::of("leader-loss", name, "s", &loss::leader(system)?))?;
+    }
     Ok(())
 }
 
@@ -120,7 +134,7 @@ fn deploy(system: &dyn System, service: &str, replicas: usize) -> Result<f64> {
 }
 
 /// Seconds from removing a service until no node has a container any more.
-fn remove(system: &dyn System, service: &str) -> Result<f64> {
+pub fn remove(system: &dyn System, service: &str) -> Result<f64> {
     let start = Instant::now();
     system.remove(service)?;
     wait_for("no container is left", LIMIT, || {

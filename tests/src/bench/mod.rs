@@ -5,6 +5,7 @@
 
 pub mod figure;
 pub mod http;
+pub mod loss;
 pub mod measure;
 pub mod memory;
 pub mod net;
@@ -62,4 +63,14 @@ pub trait System {
     fn daemons_mib(&self) -> Result<Vec<f64>>;
     /// The pids of the processes that stand between daemon and container.
     fn shims(&self) -> Result<Vec<i32>>;
+    /// The number of the node that leads.
+    fn leader(&self) -> Result<usize>;
+    /// Asks one node for a service without tasks; whether that was accepted, soon.
+    fn write(&self, through: usize, service: &str) -> bool;
+    /// Ends a node's daemon by SIGKILL.
+    fn kill(&self, number: usize) -> Result<()>;
+    /// Starts it again and waits until all is well; false when this system is not brought back.
+    fn revive(&self, number: usize) -> Result<bool>;
+    /// Waits until all nodes are ready.
+    fn wait_ready(&self) -> Result<()>;
 }

@@ -6,12 +6,14 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{COMMAND, IMAGE, NODES, System, Task, memory};
-use crate::{Lab, lab::daemon, places, procfs, run};
+use crate::{Lab, lab::daemon, places, procfs, run, wait_for};
 
 const NETWORK: &str = "bench";
 /// Each service is the only one of a stack of its name; this is its name there.
 const SERVICE: &str = "t";
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long one try to write may take.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Three nodes, all managers.
 pub struct Ours {
@@ -129,6 +131,53 @@ impl System for Ours {
             )?);
         }
         Ok(all)
+    }
+
+    fn leader(&self) -> Result<usize> {
+        let nodes = self.json(&["node", "ls"])?;
+        let leads = |row: &&Value| row.get("leader").and_then(Value::as_bool) == Some(true);
+        let name = nodes
+            .iter()
+            .find(leads)
+            .and_then(|row| row.pointer("/description/hostname")?.as_str());
+        self.lab
+            .nodes()
+            .position(|node| Some(node.name()) == name)
+            .map(|index| index + 1)
+            .context("no node leads")
+    }
+
+    fn write(&self, through: usize, service: &str) -> bool {
+        let file = json!({"services": {SERVICE: {
+            "image": IMAGE, "command": COMMAND, "deploy": {"replicas": 0},
+        }}});
+        let words = ["clusterctl", "deploy", "--detach", "-c", "-", service];
+        self.lab
+            .node(through)
+            .command(words)
+            .is_ok_and(|mut command| {
+                run::bounded(&mut command, file.to_string().as_bytes(), WRITE_LIMIT)
+                    .is_ok_and(|output| output.status.success())
+            })
+    }
+
+    fn kill(&self, number: usize) -> Result<()> {
+        self.lab.node(number).kill()
+    }
+
+    fn revive(&self, number: usize) -> Result<bool> {
+        self.lab.node(number).start()?;
+        self.wait_ready()?;
+        wait_for("all managers can be reached", LIMIT, || {
+            let nodes = self.json(&["node", "ls"])?;
+            let reached = |row: &Value| row.get("reachable").and_then(Value::as_bool) == Some(true);
+            Ok(nodes.iter().all(reached))
+        })?;
+        Ok(true)
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        self.lab.wait_ready()
     }
 
     fn shims(&self) -> Result<Vec<i32>> {

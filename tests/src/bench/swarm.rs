@@ -98,15 +98,7 @@ impl Swarm {
                 "RemoteAddrs": [format!("{first}:2377")]});
             self.call(number, "POST", "/swarm/join", Some(&join))?;
         }
-        wait_for("all nodes of the Swarm are ready", LIMIT, || {
-            let nodes = self.call(1, "GET", "/nodes", None)?;
-            let ready = nodes
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|n| n["Status"]["State"] == "ready");
-            Ok(ready.count() == NODES)
-        })
+        self.wait_ready()
     }
 
     fn call(&self, number: usize, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
@@ -226,6 +218,58 @@ impl System for Swarm {
                 .sum()
         };
         daemons.into_iter().map(sum).collect()
+    }
+
+    fn leader(&self) -> Result<usize> {
+        let nodes = self.call(1, "GET", "/nodes", None)?;
+        let leader = nodes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|n| n["ManagerStatus"]["Leader"] == true);
+        let name = leader.and_then(|n| n["Description"]["Hostname"].as_str());
+        self.lab
+            .nodes()
+            .position(|node| Some(node.name()) == name)
+            .map(|index| index + 1)
+            .context("no node leads")
+    }
+
+    fn write(&self, through: usize, service: &str) -> bool {
+        let spec = json!({"Name": service, "Mode": {"Replicated": {"Replicas": 0}},
+            "TaskTemplate": {"ContainerSpec": {"Image": IMAGE, "Command": COMMAND}}});
+        self.call(through, "POST", "/services/create", Some(&spec))
+            .is_ok()
+    }
+
+    fn kill(&self, number: usize) -> Result<()> {
+        let node = number.checked_sub(1).context("nodes count from 1")?;
+        for pid in self
+            .processes(&["dockerd"])?
+            .get(node)
+            .into_iter()
+            .flatten()
+        {
+            procfs::ProcessId::of(*pid)?.signal(libc::SIGKILL)?;
+        }
+        Ok(())
+    }
+
+    fn revive(&self, _number: usize) -> Result<bool> {
+        // Its containerd and containers are without it now: one kill is one figure.
+        Ok(false)
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        wait_for("all nodes of the Swarm are ready", LIMIT, || {
+            let nodes = self.call(1, "GET", "/nodes", None)?;
+            let ready = nodes
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|n| n["Status"]["State"] == "ready");
+            Ok(ready.count() == NODES)
+        })
     }
 
     fn shims(&self) -> Result<Vec<i32>> {

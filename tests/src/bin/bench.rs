@@ -18,8 +18,9 @@ use cluster_tests::{
 /// Measure this project and a Docker Swarm side by side: JSON lines, then a table
 #[derive(Parser)]
 #[command(
-    after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves.\n\
-    The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput"
+    after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves\n\
+    worker-loss leader-loss.\n\
+The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput"
 )]
 struct Cli {
     /// Which rows [default: all]

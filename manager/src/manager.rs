@@ -2,7 +2,7 @@
 
 use crate::auth::guard;
 use crate::ca::CaService;
-use crate::control::Control;
+use crate::control::{Control, stack_locks};
 use crate::dialer::Dialer;
 use crate::dispatch::Dispatch;
 use crate::found::Founding;
@@ -172,6 +172,7 @@ impl Manager {
             me: identity.node,
             addr: addr.clone(),
             turn: Arc::default(),
+            stacks: stack_locks(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };

@@ -29,6 +29,7 @@ use api::proto::*;
 use api::state::{ErrorKind, Op, State, Transaction};
 use futures_util::Stream;
 use raft_store::{Handle, ProposeError};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -38,6 +39,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// How often a change is made anew because the state has moved on.
 const ATTEMPTS: usize = 16;
+/// Stacks that can be changed side by side, if their names' hashes differ.
+const STACK_LOCKS: usize = 256;
+
+/// For [`Control::stacks`].
+pub(crate) fn stack_locks() -> Arc<[Mutex<()>]> {
+    (0..STACK_LOCKS).map(|_| Mutex::new(())).collect()
+}
 
 pub(crate) type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -49,8 +57,12 @@ pub(crate) struct Control {
     pub me: NodeId,
     /// This manager, `host:port`.
     pub addr: String,
-    /// One change at a time: two that were built from the same state would want the same address.
+    /// Changes that choose addresses take turns, and those that were refused once: built from the same state, they
+    /// would want the same again and again.
     pub turn: Arc<Mutex<()>>,
+    /// Changes of one stack follow each other: what one removes depends on what the other makes. By the name's
+    /// hash.
+    pub stacks: Arc<[Mutex<()>]>,
     /// Owns what goes on after a call was answered: logs.
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -72,7 +84,22 @@ impl Control {
         Ok(self.handle.read(look))
     }
 
-    /// Reads the state, builds a change, proposes it, and does so again while the state moves on.
+    /// [`Self::change`], for one stack.
+    pub(crate) async fn change_stack<T>(
+        &self,
+        stack: &str,
+        build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
+    ) -> Result<T, Status> {
+        let _stack = match self.stacks.get(lock_of(stack)) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        self.change(build).await
+    }
+
+    /// Reads the state, builds a change, proposes it, and does so again while the state moves on. Side by side with
+    /// all others, since most don't touch each other and a write waits for disks and networks; but for those that
+    /// take turns.
     pub(crate) async fn change<T>(
         &self,
         mut build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
@@ -81,7 +108,7 @@ impl Control {
             .linearizable()
             .await
             .map_err(|e| propose_status(e, false))?;
-        let _turn = self.turn.lock().await;
+        let mut turn = None;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -89,6 +116,10 @@ impl Control {
             let Change { ops, answer } = self.handle.read(|state| build(state, at))?;
             if ops.is_empty() {
                 return Ok(answer);
+            }
+            if turn.is_none() && (attempt > 1 || ops.iter().any(chooses)) {
+                turn = Some(self.turn.lock().await);
+                continue;
             }
             match self.handle.propose(Transaction { at, ops }).await {
                 Ok(_) => return Ok(answer),
@@ -100,6 +131,23 @@ impl Control {
             }
         }
     }
+}
+
+/// Whether an op was given what no two objects may have: subnet and VNI, or virtual addresses.
+fn chooses(op: &Op) -> bool {
+    match op {
+        Op::CreateNetwork(_) => true,
+        Op::CreateService(service) => !service.vips.is_empty(),
+        Op::UpdateService { vips, .. } => !vips.is_empty(),
+        _ => false,
+    }
+}
+
+/// Which of [`Control::stacks`] is a stack's.
+fn lock_of(stack: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    stack.hash(&mut hasher);
+    usize::try_from(hasher.finish() % STACK_LOCKS as u64).unwrap_or(0)
 }
 
 macro_rules! delegate {

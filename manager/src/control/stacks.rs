@@ -34,7 +34,7 @@ pub async fn deploy(
         .ok_or_else(|| Status::invalid_argument("the request has no stack"))?;
     let spec = StackSpec::try_from(spec).map_err(Refusal::from)?;
     control
-        .change(|state, at| {
+        .change_stack(&spec.name, |state, at| {
             let (ops, answer) = deploy::plan(state, &spec, at, rand::random)?;
             Ok(Change { ops, answer })
         })
@@ -47,7 +47,7 @@ pub async fn remove(
     request: RemoveStackRequest,
 ) -> Result<RemoveStackReply, Status> {
     control
-        .change(|state, _| {
+        .change_stack(&request.stack, |state, _| {
             let stack = lookup::stack(state, &request.stack)?;
             let mut ops = Vec::new();
             let mut answer = RemoveStackReply::default();

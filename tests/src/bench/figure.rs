@@ -12,7 +12,7 @@ pub struct Figure {
     pub system: String,
     /// The median of the runs.
     pub value: f64,
-    /// `s`, `ms`, `MiB`, `Gbit/s`.
+    /// `s`, `ms`, `MiB`, `Gbit/s`, `%`, `/s`.
     pub unit: &'static str,
     /// Each run.
     pub runs: Vec<f64>,
@@ -78,7 +78,7 @@ pub fn ratios(figures: &[Figure]) -> Vec<Ratio> {
         };
         // Of throughput more is better, of all else less.
         let (better, worse) = match ours.unit {
-            "Gbit/s" | "%" => (ours.value, swarm.value),
+            "Gbit/s" | "%" | "/s" => (ours.value, swarm.value),
             _ => (swarm.value, ours.value),
         };
         let better = if worse > 0.0 {

@@ -8,7 +8,7 @@ use super::{NODES, System, Task, figure::Figure, loss, memory, net, resolve};
 use crate::wait_for;
 
 /// All rows, in the order they are measured.
-pub const ROWS: [&str; 8] = [
+pub const ROWS: [&str; 9] = [
     "deploy-overlay-30",
     "deploy-overlay-100",
     "remove-100",
@@ -16,11 +16,14 @@ pub const ROWS: [&str; 8] = [
     "throughput",
     "name-resolves",
     "worker-loss",
+    "writes",
     // The last: not every system is whole after it.
     "leader-loss",
 ];
 
 const LIMIT: Duration = Duration::from_secs(300);
+/// Durable writes by one client; more clients make four times as many.
+const WRITES: usize = 250;
 /// How often the throughput pairs and the names are measured.
 const REPEATS: usize = 5;
 
@@ -113,6 +116,16 @@ pub fn measure(
             "s",
             &[loss::worker(system)?],
         ))?;
+    }
+    if rows.contains(&"writes") {
+        let one = system.writes("one", 1, WRITES)?;
+        let many = system.writes("many", system.many_clients(), 4 * WRITES)?;
+        for figure in one.figures("writes-1", name) {
+            found(figure)?;
+        }
+        for figure in many.figures("writes-many", name) {
+            found(figure)?;
+        }
     }
     if rows.contains(&"leader-loss") {
         found(Figure::of("leader-loss", name, "s", &loss::leader(system)?))?;

@@ -12,6 +12,7 @@ pub mod net;
 pub mod ours;
 pub mod resolve;
 pub mod swarm;
+pub mod writes;
 
 use std::net::Ipv4Addr;
 
@@ -67,6 +68,10 @@ pub trait System {
     fn leader(&self) -> Result<usize>;
     /// Asks one node for a service without tasks; whether that was accepted, soon.
     fn write(&self, through: usize, service: &str) -> bool;
+    /// Makes services without tasks, from some clients at once, each of its own name.
+    fn writes(&self, prefix: &str, clients: usize, count: usize) -> Result<writes::Writes>;
+    /// Clients at once with which it writes most.
+    fn many_clients(&self) -> usize;
     /// Ends a node's daemon by SIGKILL.
     fn kill(&self, number: usize) -> Result<()>;
     /// Starts it again and waits until all is well; false when this system is not brought back.

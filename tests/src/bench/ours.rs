@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::writes::{self, Writes};
 use super::{COMMAND, IMAGE, NODES, System, Task, memory};
 use crate::{Lab, lab::daemon, places, procfs, run, wait_for};
 
@@ -159,6 +160,16 @@ impl System for Ours {
                 run::bounded(&mut command, file.to_string().as_bytes(), WRITE_LIMIT)
                     .is_ok_and(|output| output.status.success())
             })
+    }
+
+    fn writes(&self, prefix: &str, clients: usize, count: usize) -> Result<Writes> {
+        let holder = self.lab.node(self.leader()?).holder_pid()?;
+        let socket = format!("/proc/{holder}/root/run/clusterd/clusterd.sock");
+        writes::to_clusterd(socket.as_ref(), prefix, clients, count)
+    }
+
+    fn many_clients(&self) -> usize {
+        64
     }
 
     fn kill(&self, number: usize) -> Result<()> {

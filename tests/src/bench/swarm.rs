@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::writes::{self, Writes};
 use super::{COMMAND, IMAGE, NODES, System, Task, http, memory};
 use crate::{Lab, Node, lab::daemon, places, procfs, wait_for};
 
@@ -108,6 +109,13 @@ impl Swarm {
             &format!("{API}{path}"),
             body,
         )
+    }
+
+    fn create_empty(&self, through: usize, service: &str) -> Result<()> {
+        let spec = json!({"Name": service, "Mode": {"Replicated": {"Replicas": 0}},
+            "TaskTemplate": {"ContainerSpec": {"Image": IMAGE, "Command": COMMAND}}});
+        self.call(through, "POST", "/services/create", Some(&spec))
+            .map(drop)
     }
 
     fn running_tasks(&self, service: &str) -> Result<Vec<Value>> {
@@ -236,10 +244,18 @@ impl System for Swarm {
     }
 
     fn write(&self, through: usize, service: &str) -> bool {
-        let spec = json!({"Name": service, "Mode": {"Replicated": {"Replicas": 0}},
-            "TaskTemplate": {"ContainerSpec": {"Image": IMAGE, "Command": COMMAND}}});
-        self.call(through, "POST", "/services/create", Some(&spec))
-            .is_ok()
+        self.create_empty(through, service).is_ok()
+    }
+
+    fn writes(&self, prefix: &str, clients: usize, count: usize) -> Result<Writes> {
+        let leader = self.leader()?;
+        writes::by_threads(clients, count, |number| {
+            self.create_empty(leader, &format!("{prefix}{number}"))
+        })
+    }
+
+    fn many_clients(&self) -> usize {
+        16
     }
 
     fn kill(&self, number: usize) -> Result<()> {

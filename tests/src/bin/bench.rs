@@ -19,7 +19,7 @@ use cluster_tests::{
 #[derive(Parser)]
 #[command(
     after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves\n\
-    worker-loss leader-loss.\n\
+    worker-loss writes leader-loss.\n\
 The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput"
 )]
 struct Cli {

@@ -90,7 +90,9 @@ pub enum Error {
         reason: String,
     },
     /// A published port that somebody has.
-    #[error("task {task}: port {port}/{protocol} of this node is taken by {holder}")]
+    #[error(
+        "task {task}: port {port}/{protocol} of this node is taken by {holder}; stop that, or publish another port"
+    )]
     PortTaken {
         /// The task.
         task: TaskId,

@@ -220,7 +220,11 @@ pub(super) fn refuse(report: &mut Report<'_>, field: &Field<'_>, keys: &Keys) {
     if keys.refused.contains(&key) {
         match cure(key) {
             Some(cure) => report.refuse_with(field, "not supported yet", cure),
-            None => report.refuse(field, "not supported yet"),
+            None => report.refuse_with(
+                field,
+                "not supported yet",
+                "take it out to deploy without it",
+            ),
         }
         return;
     }

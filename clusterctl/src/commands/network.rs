@@ -60,7 +60,7 @@ struct Create {
     /// No way out to the world
     #[arg(long)]
     internal: bool,
-    /// Taken for Swarm's sake: every network can be joined
+    /// Changes nothing, every network can be joined; known so that Swarm's commands work
     #[arg(long)]
     attachable: bool,
     /// A free label

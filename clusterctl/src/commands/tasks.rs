@@ -69,6 +69,9 @@ pub fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {
     output::list(Format::Table, &lines, &header, |line| line.0.to_vec())
 }
 
+/// Characters shown of an older task's trouble.
+const OLDER_WIDTH: usize = 40;
+
 #[derive(serde::Serialize)]
 struct Line([String; 8]);
 
@@ -101,13 +104,25 @@ fn line(older: bool, row: &TaskRow, full: bool, now: jiff::Timestamp) -> Line {
         node,
         task.desired.as_str().into(),
         state,
-        problem(task),
+        if older && !full {
+            cut(problem(task))
+        } else {
+            problem(task)
+        },
         if task.status.state.is_ended() {
             String::new()
         } else {
             ports
         },
     ])
+}
+
+/// An older task's trouble mostly is the newest's: its beginning will do.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(OLDER_WIDTH) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 /// Why a task is not what it should be, as one cell.

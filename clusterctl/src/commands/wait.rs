@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::failure::Interrupted;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
-use api::model::{TaskId, TaskState};
+use api::model::{RestartCondition, RestartPolicy, TaskId, TaskState};
 use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -39,7 +39,6 @@ pub async fn services_running(
             .await?
             .into_inner();
         let services: Vec<ServiceRow> = all(reply.services)?;
-        let short: Vec<&ServiceRow> = services.iter().filter(|s| s.running < s.wanted).collect();
         let said = services
             .iter()
             .map(|s| format!("{} {}/{}", s.service.spec.name, s.running, s.wanted))
@@ -63,12 +62,20 @@ pub async fn services_running(
                     .partition(|t| t.task.template_revision == service.service.template_revision);
                 let old = earlier.iter().any(|t| !t.task.status.state.is_ended());
                 if old || service.running < service.wanted {
-                    waiting.push(service.service.spec.name.clone());
                     note_problems(&tasks, &progress, &mut last_note);
+                    let (done, failed) =
+                        ended_for_good(&service.service.spec.template.restart, &tasks);
+                    if let Some(task) = failed {
+                        progress.finish();
+                        bail!("{}", given_up(task));
+                    }
+                    if old || service.running + done < service.wanted {
+                        waiting.push(service.service.spec.name.clone());
+                    }
                 }
             }
         }
-        if short.is_empty() && waiting.is_empty() {
+        if waiting.is_empty() {
             let running = if steady.is_zero() {
                 BTreeSet::new()
             } else {
@@ -93,7 +100,8 @@ pub async fn services_running(
                 .map(|(name, why)| format!("{name}: {why}"))
                 .collect();
             bail!(
-                "not all tasks run after {} s: {}{}{}; the cluster goes on trying, `clusterctl service ps` shows the tasks",
+                "not all tasks run after {} s: {}{}{}; the cluster goes on trying: `clusterctl service ps` shows the tasks, \
+                 `clusterctl stack rm` takes a stack back",
                 bound.as_secs(),
                 waiting.join(", "),
                 if reasons.is_empty() { "" } else { " — " },
@@ -128,19 +136,84 @@ async fn running_tasks(client: &Client, services: &[ServiceRow]) -> Result<BTree
     Ok(running)
 }
 
-/// Says each task's trouble once.
-fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<String, String>) {
+/// The newest task of each slot; those before it are history. `tasks` are in the order of [`fetch`].
+fn newest(tasks: &[TaskRow]) -> Vec<&TaskRow> {
+    let mut newest: Vec<&TaskRow> = Vec::new();
     for row in tasks {
+        if newest.last().is_none_or(|last| last.name != row.name) {
+            newest.push(row);
+        }
+    }
+    newest
+}
+
+/// Of one version of a service: how many slots have ended well and stay so, and a task that has failed and is not
+/// followed by another.
+fn ended_for_good<'a>(policy: &RestartPolicy, tasks: &'a [TaskRow]) -> (u32, Option<&'a TaskRow>) {
+    let ended = |state| {
+        matches!(
+            state,
+            TaskState::Failed | TaskState::Rejected | TaskState::Complete
+        )
+    };
+    let (mut done, mut failed) = (0, None);
+    for last in newest(tasks) {
+        let state = last.task.status.state;
+        let is_well = state == TaskState::Complete;
+        let again = match policy.condition {
+            RestartCondition::None => false,
+            RestartCondition::OnFailure => !is_well,
+            RestartCondition::Any => true,
+        };
+        // With a window older attempts don't count, which ones only the managers know.
+        let used_up = policy.window_ms.is_none()
+            && policy.max_attempts.is_some_and(|most| {
+                let of_slot = tasks.iter().filter(|row| row.name == last.name);
+                let ends = of_slot.filter(|row| ended(row.task.status.state)).count();
+                ends > usize::try_from(most).unwrap_or(usize::MAX)
+            });
+        if !ended(state) || (again && !used_up) {
+            continue;
+        }
+        if is_well {
+            done += 1;
+        } else {
+            failed = failed.or(Some(last));
+        }
+    }
+    (done, failed)
+}
+
+fn given_up(row: &TaskRow) -> String {
+    let (name, service) = (&row.name, &row.task.service_name);
+    let why = problem(&row.task);
+    format!(
+        "{name} has {} and is not started again, as its restart_policy says: {why}; what it said is in \
+         `clusterctl service logs {service}`; change the file and deploy again, or take the stack back with \
+         `clusterctl stack rm`",
+        row.task.status.state.as_str()
+    )
+}
+
+/// Says the trouble of each slot's newest task, once as long as it is the same but for the task's id.
+fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<String, String>) {
+    for row in newest(tasks) {
         let state = row.task.status.state;
         let trouble = matches!(
             state,
             TaskState::Pending | TaskState::Rejected | TaskState::Failed
         );
-        let why = problem(&row.task);
+        let id = row.task.id;
+        let why = problem(&row.task)
+            .replace(&format!("task {id}: "), "")
+            .replace(&format!("container {id}: "), "");
         if !trouble || why.is_empty() || last.get(&row.name) == Some(&why) {
             continue;
         }
         progress.note(&format!("{} {}: {why}", row.name, state.as_str()));
+        if last.is_empty() {
+            progress.note("(waiting on; Ctrl-C ends the wait and nothing else)");
+        }
         last.insert(row.name.clone(), why);
     }
 }

@@ -62,9 +62,7 @@ pub enum Denied {
         ours: String,
     },
     /// A node that was removed.
-    #[error(
-        "node {0} was removed from the cluster; run `clusterctl leave --force` there, then join again"
-    )]
+    #[error("node {0} was removed from the cluster; run `clusterctl leave` on it, then join again")]
     Gone(NodeId),
     /// Only managers may.
     #[error("{0} is for managers only")]

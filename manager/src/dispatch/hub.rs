@@ -484,6 +484,6 @@ struct Judgement {
 
 fn gone(node: NodeId) -> Status {
     Status::permission_denied(format!(
-        "node {node} was removed from the cluster; run `clusterctl leave --force` there, then join again"
+        "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
     ))
 }

@@ -103,6 +103,14 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
             &format!("pid {}", program.id()),
         ],
     );
+    // A deploy that waits says it once, however many tasks fail of it, and again at the end.
+    let waited = deploy(
+        &node,
+        &sleeper("a", &here("    ports: ['5000:80']\n")),
+        &["--timeout", "3", "port"],
+    );
+    assert_says(&waited, 1, &["taken by", "clusterctl stack rm"]);
+    assert_eq!(waited.stderr.matches("taken by").count(), 2, "{waited:#?}");
     // What none of them has left: no container, no address. Their networks go with their stacks.
     for stack in ["image", "port", "place"] {
         ctl(&node, &["stack", "rm", stack])
@@ -231,4 +239,32 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
         ),
         (1, 2)
     );
+}
+
+#[test]
+fn a_deploy_does_not_wait_for_what_is_not_started_again() {
+    let lab = Lab::builder().nodes(1).up().expect("a lab");
+    let node = lab.node(1);
+    load_busybox(&node);
+    let once = |code: u8, policy: &str| {
+        format!(
+            "services:\n  a:\n    image: busybox:1\n    command: sh -c 'exit {code}'\n    deploy: {{restart_policy: {policy}}}\n"
+        )
+    };
+    let says = [
+        "a.1 has failed and is not started again",
+        "exit code 3",
+        "clusterctl service logs",
+    ];
+    let never = deploy(&node, &once(3, "{condition: none}"), &["never"]);
+    assert_says(&never, 1, &says);
+    let tried = "{condition: on-failure, delay: 100ms, max_attempts: 2}";
+    let tried = deploy(&node, &once(3, tried), &["tried"]);
+    assert_says(&tried, 1, &says);
+    let ran = listed(&node, &["service", "ps", "tried_a"]);
+    assert_eq!(ran.as_array().map(Vec::len), Some(3), "{ran}");
+    // A job that has done its work is what was asked for.
+    deploy(&node, &once(0, "{condition: on-failure}"), &["job"])
+        .checked()
+        .expect("done");
 }

@@ -36,7 +36,7 @@ nonsense: 1
     stack.yml:12: services.db.ports[2]: port 8080/tcp is published twice
     stack.yml:13: services.db.networks[0]: the network "fornt" is not declared; did you mean front?
     stack.yml:16: networks.front.driver: the driver "bridge" is not supported; overlay is the only one; remove this key
-    stack.yml:17: secrets: not supported yet
+    stack.yml:17: secrets: not supported yet; take it out to deploy without it
     stack.yml:19: nonsense: unknown key
     "#);
 }
@@ -66,7 +66,9 @@ fn what_comes_through_an_anchor_is_reported_where_it_is_written() {
     let text = "x-a: &a\n  privileged: true\nservices:\n  web:\n    <<: *a\n    image: nginx\n";
     assert_eq!(
         refused(text),
-        ["stack.yml:2: services.web.privileged: not supported yet"]
+        [
+            "stack.yml:2: services.web.privileged: not supported yet; take it out to deploy without it"
+        ]
     );
 }
 
@@ -259,7 +261,9 @@ fn keys_that_are_not_supported_yet() {
     ] {
         assert_eq!(
             refused(&web(lines)),
-            [format!("stack.yml:4: {want}: not supported yet")]
+            [format!(
+                "stack.yml:4: {want}: not supported yet; take it out to deploy without it"
+            )]
         );
     }
     for (text, want) in [
@@ -283,7 +287,9 @@ fn keys_that_are_not_supported_yet() {
     ] {
         assert_eq!(
             refused(&(web("") + text)),
-            [format!("stack.yml:4: {want}: not supported yet")]
+            [format!(
+                "stack.yml:4: {want}: not supported yet; take it out to deploy without it"
+            )]
         );
     }
 }

@@ -413,15 +413,7 @@ impl Member {
         }
         self.stop.cancel();
         self.agent.shutdown().await;
-        end_server(self.server).await;
-        if let Some(store) = self.store {
-            store.abort();
-            // Aborted, or ended by itself.
-            let _ = store.await;
-        }
-        if let Some(manager) = self.manager {
-            manager.shutdown().await;
-        }
+        end_manager(self.server, self.store, self.manager).await;
     }
 
     /// Stops it, and removes every container and network of it. Says what could not be removed.
@@ -429,17 +421,26 @@ impl Member {
         self.control.set(None);
         let mut problems = self.agent.leave().await;
         self.stop.cancel();
-        end_server(self.server).await;
-        if let Some(store) = self.store {
-            store.abort();
-            // Aborted, or ended by itself.
-            let _ = store.await;
-        }
-        if let Some(manager) = self.manager {
-            manager.shutdown().await;
-        }
+        end_manager(self.server, self.store, self.manager).await;
         problems.dedup();
         problems
+    }
+}
+
+/// Ends what others reach and, on a manager, its store.
+async fn end_manager(
+    server: JoinHandle<()>,
+    store: Option<JoinHandle<()>>,
+    manager: Option<Manager>,
+) {
+    end_server(server).await;
+    if let Some(store) = store {
+        store.abort();
+        // Aborted, or ended by itself.
+        let _ = store.await;
+    }
+    if let Some(manager) = manager {
+        manager.shutdown().await;
     }
 }
 

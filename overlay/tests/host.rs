@@ -103,7 +103,10 @@ fn a_port_that_is_taken_is_refused_by_name_and_nothing_is_left() {
     // Now it is a task's, and another program can't have it either.
     second.ports = vec![tcp(8080, 80)];
     let error = node.try_attach(second).unwrap_err();
-    assert!(error.to_string().contains("is taken by task web1id"), "{error}");
+    assert!(
+        error.to_string().contains("is taken by task web1id"),
+        "{error}"
+    );
     assert!(inside(&node.ns, || UdpSocket::bind("0.0.0.0:8080")).is_ok());
     assert!(inside(&node.ns, || TcpListener::bind("0.0.0.0:8080")).is_err());
 }

@@ -16,7 +16,7 @@ pub mod writes;
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::Lab;
 
@@ -78,4 +78,10 @@ pub trait System {
     fn revive(&self, number: usize) -> Result<bool>;
     /// Waits until all nodes are ready.
     fn wait_ready(&self) -> Result<()>;
+}
+
+/// The number of the lab's node of this name.
+fn number_of(lab: &Lab, name: &str) -> Result<usize> {
+    let index = lab.nodes().position(|node| node.name() == name);
+    Ok(index.with_context(|| format!("the lab has no node {name}"))? + 1)
 }

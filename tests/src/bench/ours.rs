@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::writes::{self, Writes};
-use super::{COMMAND, IMAGE, NODES, System, Task, memory};
+use super::{COMMAND, IMAGE, NODES, System, Task, memory, number_of};
 use crate::{Lab, lab::daemon, places, procfs, run, wait_for};
 
 const NETWORK: &str = "bench";
@@ -141,11 +141,7 @@ impl System for Ours {
             .iter()
             .find(leads)
             .and_then(|row| row.pointer("/description/hostname")?.as_str());
-        self.lab
-            .nodes()
-            .position(|node| Some(node.name()) == name)
-            .map(|index| index + 1)
-            .context("no node leads")
+        number_of(&self.lab, name.context("no node leads")?)
     }
 
     fn write(&self, through: usize, service: &str) -> bool {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::writes::{self, Writes};
-use super::{COMMAND, IMAGE, NODES, System, Task, http, memory};
+use super::{COMMAND, IMAGE, NODES, System, Task, http, memory, number_of};
 use crate::{Lab, Node, lab::daemon, places, procfs, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -236,11 +236,7 @@ impl System for Swarm {
             .flatten()
             .find(|n| n["ManagerStatus"]["Leader"] == true);
         let name = leader.and_then(|n| n["Description"]["Hostname"].as_str());
-        self.lab
-            .nodes()
-            .position(|node| Some(node.name()) == name)
-            .map(|index| index + 1)
-            .context("no node leads")
+        number_of(&self.lab, name.context("no node leads")?)
     }
 
     fn write(&self, through: usize, service: &str) -> bool {

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod places;
 pub mod procfs;
 pub mod run;
+pub mod scale;
 pub mod wait;
 
 pub use lab::{Builder, Lab, Node};

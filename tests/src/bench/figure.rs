@@ -12,7 +12,7 @@ pub struct Figure {
     pub system: String,
     /// The median of the runs.
     pub value: f64,
-    /// `s`, `ms`, `MiB`, `Gbit/s`, `%`, `/s`.
+    /// `s`, `ms`, `MiB`, `Gbit/s`, `%`, `/s`, `tasks`.
     pub unit: &'static str,
     /// Each run.
     pub runs: Vec<f64>,

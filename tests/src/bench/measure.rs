@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{NODES, System, Task, figure::Figure, loss, memory, net, resolve};
+use super::{NODES, System, Task, figure::Figure, loss, memory, net, resolve, scale};
 use crate::wait_for;
 
-/// All rows, in the order they are measured.
+/// The rows of both systems, in the order they are measured.
 pub const ROWS: [&str; 9] = [
     "deploy-overlay-30",
     "deploy-overlay-100",
@@ -27,16 +27,22 @@ const WRITES: usize = 250;
 /// How often the throughput pairs and the names are measured.
 const REPEATS: usize = 5;
 
+/// All rows, those that only this project has behind the others.
+fn all_rows() -> impl Iterator<Item = &'static str> {
+    ROWS.into_iter().chain(scale::ROWS)
+}
+
 /// Which rows are wanted: a word names a row or the beginning of some. No words name all.
 pub fn wanted(words: &[String]) -> Result<Vec<&'static str>> {
     for word in words {
-        if !ROWS.iter().any(|row| row.starts_with(word.as_str())) {
-            anyhow::bail!("there is no row {word:?}; there are {}", ROWS.join(", "));
+        if !all_rows().any(|row| row.starts_with(word.as_str())) {
+            let all: Vec<_> = all_rows().collect();
+            anyhow::bail!("there is no row {word:?}; there are {}", all.join(", "));
         }
     }
     let named =
         |row: &&str| words.is_empty() || words.iter().any(|word| row.starts_with(word.as_str()));
-    Ok(ROWS.into_iter().filter(named).collect())
+    Ok(all_rows().filter(named).collect())
 }
 
 /// Measures the wanted rows on one system, handing out each figure at once.
@@ -250,7 +256,10 @@ mod tests {
     fn words_choose_rows() {
         let of =
             |words: &[&str]| wanted(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&[]).expect("all"), ROWS);
+        assert_eq!(
+            of(&[]).expect("all"),
+            [&ROWS[..], &scale::ROWS[..]].concat()
+        );
         assert_eq!(
             of(&["deploy", "memory"]).expect("some"),
             ["deploy-overlay-30", "deploy-overlay-100", "memory"]

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod net;
 pub mod ours;
 pub mod resolve;
+pub mod scale;
 pub mod swarm;
 pub mod writes;
 

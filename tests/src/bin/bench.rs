@@ -10,6 +10,7 @@ use cluster_tests::{
         figure::{Figure, ratios, table},
         measure,
         ours::Ours,
+        scale,
         swarm::Swarm,
     },
     places,
@@ -19,7 +20,7 @@ use cluster_tests::{
 #[derive(Parser)]
 #[command(
     after_help = "Rows: deploy-overlay-30 deploy-overlay-100 remove-100 memory throughput name-resolves\n\
-    worker-loss writes leader-loss.\n\
+    worker-loss writes leader-loss scale-tasks scale-agents.\n\
 The beginning of a name will do.\n\nExamples:\n  bench\n  bench deploy remove\n  bench --system ours throughput"
 )]
 struct Cli {
@@ -62,9 +63,10 @@ fn run(cli: &Cli) -> Result<()> {
     };
     let mut figures: Vec<Figure> = Vec::new();
     let mut problems = Vec::new();
+    let both = rows.iter().any(|row| measure::ROWS.contains(row));
     for _ in 0..cli.rounds.max(1) {
         for which in [Which::Ours, Which::Swarm] {
-            if cli.system.is_some_and(|only| only != which) {
+            if !both || cli.system.is_some_and(|only| only != which) {
                 continue;
             }
             let mut keep = |figure: Option<Figure>| -> Result<()> {
@@ -94,6 +96,21 @@ fn run(cli: &Cli) -> Result<()> {
                 })
             });
             problems.extend(done.err().map(|e| format!("{name}: {e:#}")));
+        }
+    }
+    if cli.system != Some(Which::Swarm) {
+        for row in rows.iter().filter(|row| scale::ROWS.contains(row)) {
+            let measured = match *row {
+                "scale-tasks" => scale::tasks(&bin_dir),
+                _ => scale::agents(&bin_dir),
+            };
+            match measured {
+                Ok(found) => {
+                    found.iter().try_for_each(Figure::print)?;
+                    figures.extend(found);
+                }
+                Err(error) => problems.push(format!("{row}: {error:#}")),
+            }
         }
     }
     let figures = merge(&figures);

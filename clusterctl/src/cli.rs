@@ -2,8 +2,8 @@
 
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
-    completions, deploy, exec, image, init, join, join_token, leave, man, network, node, service,
-    stack, status,
+    completions, config, deploy, exec, image, init, join, join_token, leave, man, network, node,
+    secret, service, stack, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -40,6 +40,8 @@ pub enum Command {
     Deploy(deploy::Args),
     Stack(stack::Args),
     Service(service::Args),
+    Secret(secret::Args),
+    Config(config::Args),
     Exec(exec::Args),
     Image(image::Args),
     Completions(completions::Args),

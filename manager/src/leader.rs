@@ -87,8 +87,8 @@ fn matters(event: &Event) -> bool {
                 && on_its_way(old.status.state)
                 && on_its_way(new.status.state))
         }
-        // Nobody waits for a network, and it goes with what was on it.
-        Event::Template(..) | Event::Network(..) | Event::Stack(..) => false,
+        // Nobody waits for a network, a secret or a config, and it goes with what was on it.
+        Event::Template(..) | Event::Network(..) | Event::Blob(..) | Event::Stack(..) => false,
         Event::Cluster(..) | Event::Node(..) | Event::Service(..) | Event::Task(..) => true,
     }
 }
@@ -98,7 +98,9 @@ async fn pass(handle: &Handle) -> Pass {
     let at = now();
     let decided = tokio::task::spawn_blocking(move || {
         let decision = scheduler::schedule(&state, at, &mut rand::random);
-        (decision, sweep::networks(&state))
+        let mut swept = sweep::networks(&state);
+        swept.extend(sweep::blobs(&state));
+        (decision, swept)
     });
     let (decision, swept) = match decided.await {
         Ok(decided) => decided,

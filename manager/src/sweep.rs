@@ -1,6 +1,6 @@
 //! What nobody needs any more: pure.
 
-use api::model::NetworkId;
+use api::model::{BlobId, NetworkId};
 use api::state::{Op, State};
 use std::collections::BTreeSet;
 
@@ -23,6 +23,28 @@ pub fn networks(state: &State) -> Vec<Op> {
         .collect();
     own.filter(|network| !used.contains(&network.id) && state.addresses(network.id).is_none())
         .map(|network| Op::RemoveNetwork(network.id))
+        .collect()
+}
+
+/// Removes the versions of the stacks' secrets and configs that no service names and no task that has not ended
+/// uses. Those made by hand stay.
+#[must_use]
+pub fn blobs(state: &State) -> Vec<Op> {
+    let mut own = state
+        .blobs()
+        .values()
+        .filter(|blob| blob.spec.stack.is_some())
+        .peekable();
+    if own.peek().is_none() {
+        return Vec::new();
+    }
+    let used: BTreeSet<BlobId> = state
+        .services()
+        .values()
+        .flat_map(|service| service.spec.template.blobs.iter().map(|on| on.blob))
+        .collect();
+    own.filter(|blob| !used.contains(&blob.id) && state.blob_tasks(blob.id).next().is_none())
+        .map(|blob| Op::RemoveBlob(blob.id))
         .collect()
 }
 

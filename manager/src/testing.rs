@@ -1,10 +1,11 @@
 //! Small states for tests.
 
 use api::model::{
-    Cluster, ClusterCa, ClusterId, ClusterSpec, ContainerSpec, EndpointMode, JoinSecrets, Meta,
-    Network, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeSpec, NodeState,
-    NodeStatus, Service, ServiceId, ServiceMode, ServiceSpec, Task, TaskAddress, TaskId, TaskState,
-    TaskStatus, TaskTemplate, Timestamp,
+    Blob, BlobFile, BlobId, BlobKind, BlobRef, BlobSpec, Cluster, ClusterCa, ClusterId,
+    ClusterSpec, ContainerSpec, EndpointMode, JoinSecrets, Meta, Network, NetworkId, NetworkSpec,
+    Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Service, ServiceId,
+    ServiceMode, ServiceSpec, Task, TaskAddress, TaskId, TaskState, TaskStatus, TaskTemplate,
+    Timestamp,
 };
 use api::state::{Event, Op, State, Transaction};
 use std::collections::BTreeMap;
@@ -65,6 +66,36 @@ pub fn network(id: u128, name: &str, stack: Option<&str>) -> Network {
         },
         vni: 4096 + u32::from(nth),
         subnet: format!("10.{nth}.0.0/24").parse().unwrap(),
+    }
+}
+
+/// A secret of nobody's.
+pub fn blob(id: u128, name: &str) -> Blob {
+    Blob {
+        id: BlobId(id),
+        meta: Meta::default(),
+        version: 0,
+        spec: BlobSpec {
+            kind: BlobKind::Secret,
+            name: name.into(),
+            stack: None,
+            labels: BTreeMap::new(),
+            data: format!("content of {name}").into_bytes().into(),
+        },
+    }
+}
+
+/// A service's file of it.
+pub fn reference(blob: &Blob) -> BlobRef {
+    BlobRef {
+        blob: blob.id,
+        file: BlobFile {
+            source: blob.spec.key(),
+            target: blob.spec.kind.target(&blob.spec.name),
+            uid: 0,
+            gid: 0,
+            mode: 0o444,
+        },
     }
 }
 

@@ -29,9 +29,14 @@ fn stack(name: &str, service: &str, with_network: bool) -> DeployStackRequest {
         networks.insert(own.clone(), network);
         on.insert(own, vec![service.to_owned()]);
     }
+    let service = StackService {
+        spec,
+        networks: on,
+        ..Default::default()
+    };
     let spec = StackSpec {
         name: name.into(),
-        services: BTreeMap::from([(full, StackService { spec, networks: on })]),
+        services: BTreeMap::from([(full, service)]),
         networks,
         ..Default::default()
     };

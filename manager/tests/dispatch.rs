@@ -38,6 +38,7 @@ fn stack(replicas: u32) -> StackSpec {
             ("demo".to_owned(), vec!["web".to_owned()]),
             ("shop_back".to_owned(), vec!["web".to_owned()]),
         ]),
+        ..Default::default()
     };
     StackSpec::from(&api::model::StackSpec {
         name: "shop".into(),

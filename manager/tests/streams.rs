@@ -149,6 +149,7 @@ async fn deploy(boss: &Boss, replicas: u32) {
     let service = api::model::StackService {
         spec,
         networks: BTreeMap::new(),
+        ..Default::default()
     };
     let stack = api::model::StackSpec {
         name: "shop".into(),

@@ -1,7 +1,9 @@
 //! Enums whose names are the same in the model and on the wire.
 
 use super::{ConvertError, Problem};
-use crate::model::{Availability, NodeState, Protocol, RestartCondition, Role, TaskState};
+use crate::model::{
+    Availability, BlobKind, NodeState, Protocol, RestartCondition, Role, TaskState,
+};
 use crate::proto;
 
 /// Both ways of an enum; the wire's zero, which nobody sets, is no value.
@@ -54,4 +56,5 @@ enums! {
         Orphaned,
     }
     Protocol { Tcp, Udp }
+    BlobKind { Secret, Config }
 }

@@ -245,6 +245,48 @@ fn restart() -> impl Strategy<Value = RestartPolicy> {
         )
 }
 
+fn blob_kind() -> impl Strategy<Value = BlobKind> {
+    select(vec![BlobKind::Secret, BlobKind::Config])
+}
+
+fn blob_key() -> impl Strategy<Value = BlobKey> {
+    (blob_kind(), text()).prop_map(|(kind, name)| BlobKey { kind, name })
+}
+
+fn blob_file() -> impl Strategy<Value = BlobFile> {
+    (blob_key(), text(), any::<[u32; 3]>()).prop_map(|(source, target, [uid, gid, mode])| {
+        BlobFile {
+            source,
+            target,
+            uid,
+            gid,
+            mode,
+        }
+    })
+}
+
+fn blob_spec() -> impl Strategy<Value = BlobSpec> {
+    let data = vec(any::<u8>(), 0..8).prop_map(Data::from);
+    (blob_key(), option::of(text()), labels(), data).prop_map(|(key, stack, labels, data)| {
+        BlobSpec {
+            kind: key.kind,
+            name: key.name,
+            stack,
+            labels,
+            data,
+        }
+    })
+}
+
+pub(crate) fn blob() -> impl Strategy<Value = Blob> {
+    (any::<u128>(), meta(), any::<u32>(), blob_spec()).prop_map(|(id, meta, version, spec)| Blob {
+        id: BlobId(id),
+        meta,
+        version,
+        spec,
+    })
+}
+
 fn template() -> impl Strategy<Value = TaskTemplate> {
     let container = (
         text(),
@@ -268,20 +310,26 @@ fn template() -> impl Strategy<Value = TaskTemplate> {
         network: NetworkId(id),
         aliases,
     });
+    let reference = (any::<u128>(), blob_file()).prop_map(|(id, file)| BlobRef {
+        blob: BlobId(id),
+        file,
+    });
     (
         container,
         restart(),
         vec(constraint(), 0..3),
         vec(attachment, 0..3),
         any::<u64>(),
+        vec(reference, 0..3),
     )
         .prop_map(
-            |(container, restart, constraints, networks, force)| TaskTemplate {
+            |(container, restart, constraints, networks, force, blobs)| TaskTemplate {
                 container,
                 restart,
                 placement: Placement { constraints },
                 networks,
                 force,
+                blobs,
             },
         )
 }
@@ -381,22 +429,36 @@ pub(crate) fn stack() -> impl Strategy<Value = Stack> {
 }
 
 pub(crate) fn stack_spec() -> impl Strategy<Value = StackSpec> {
-    let service = (service_spec(), btree_map(text(), texts(), 0..3))
-        .prop_map(|(spec, networks)| StackService { spec, networks });
+    let service = (
+        service_spec(),
+        btree_map(text(), texts(), 0..3),
+        vec(blob_file(), 0..3),
+    )
+        .prop_map(|(spec, networks, blobs)| StackService {
+            spec,
+            networks,
+            blobs,
+        });
     (
         text(),
         btree_map(text(), network_spec(), 0..3),
         texts(),
         btree_map(text(), labels(), 0..3),
         btree_map(text(), service, 0..3),
+        vec(blob_spec(), 0..3),
+        vec(blob_key(), 0..3),
     )
         .prop_map(
-            |(name, networks, external_networks, volumes, services)| StackSpec {
-                name,
-                networks,
-                external_networks,
-                volumes,
-                services,
+            |(name, networks, external_networks, volumes, services, blobs, external_blobs)| {
+                StackSpec {
+                    name,
+                    networks,
+                    external_networks,
+                    volumes,
+                    services,
+                    blobs,
+                    external_blobs,
+                }
             },
         )
 }
@@ -463,6 +525,13 @@ fn op() -> impl Strategy<Value = Op> {
             status
         }),
         id().prop_map(|i| Op::RemoveTask(TaskId(i))),
+        blob().prop_map(|b| Op::CreateBlob(Box::new(b))),
+        (id(), labels(), revision()).prop_map(|(id, labels, at_revision)| Op::UpdateBlob {
+            id: BlobId(id),
+            labels,
+            at_revision
+        }),
+        id().prop_map(|i| Op::RemoveBlob(BlobId(i))),
     ]
 }
 
@@ -494,17 +563,21 @@ pub(crate) fn tables() -> impl Strategy<Value = Tables> {
         shared(stack()),
         shared(task()),
         templates,
+        shared(blob()),
     )
         .prop_map(
-            |(revision, cluster, nodes, networks, services, stacks, tasks, templates)| Tables {
-                revision,
-                cluster,
-                nodes,
-                networks,
-                services,
-                stacks,
-                tasks,
-                templates,
+            |(revision, cluster, nodes, networks, services, stacks, tasks, templates, blobs)| {
+                Tables {
+                    revision,
+                    cluster,
+                    nodes,
+                    networks,
+                    services,
+                    stacks,
+                    tasks,
+                    templates,
+                    blobs,
+                }
             },
         )
 }

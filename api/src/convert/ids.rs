@@ -1,7 +1,7 @@
 //! Ids on the wire: 16 bytes, big-endian.
 
 use super::{ConvertError, Problem};
-use crate::model::{ClusterId, NetworkId, NodeId, ServiceId, TaskId};
+use crate::model::{BlobId, ClusterId, NetworkId, NodeId, ServiceId, TaskId};
 use bytes::Bytes;
 
 /// An id as it goes over the wire.
@@ -45,4 +45,6 @@ reader! {
     task_id => TaskId,
     /// A network's id from the wire.
     network_id => NetworkId,
+    /// A secret's or a config's id from the wire.
+    blob_id => BlobId,
 }

@@ -5,6 +5,7 @@
 //! is none is a [`ConvertError`] naming the message and the field; never a panic, never a silent default.
 //! Whatever the model holds survives the way there and back.
 
+mod blob;
 mod cluster;
 mod enums;
 mod error;
@@ -25,7 +26,7 @@ pub(crate) mod generators;
 mod tests;
 
 pub use error::{ConvertError, Problem};
-pub use ids::{cluster_id, id_bytes, network_id, node_id, service_id, task_id};
+pub use ids::{blob_id, cluster_id, id_bytes, network_id, node_id, service_id, task_id};
 pub use snapshot::{decode_tables, encode_tables};
 pub use transaction::{decode_transaction, encode_transaction};
 

@@ -2,7 +2,7 @@
 
 use super::service::{read_vips, write_vips};
 use super::{ConvertError, Problem, all, any_port, each, enum_field, id_bytes, ids, need};
-use crate::model::{NetworkId, NodeId, ServiceId, TaskId};
+use crate::model::{BlobId, NetworkId, NodeId, ServiceId, TaskId};
 use crate::proto::{self, op::Op as Wire};
 use crate::state::Op;
 
@@ -78,6 +78,17 @@ impl From<&Op> for proto::Op {
                 status: Some(status.into()),
             }),
             Op::RemoveTask(id) => Wire::RemoveTask(id_bytes(id.0)),
+            Op::CreateBlob(blob) => Wire::CreateBlob((&**blob).into()),
+            Op::UpdateBlob {
+                id,
+                labels,
+                at_revision,
+            } => Wire::UpdateBlob(proto::UpdateBlob {
+                id: id_bytes(id.0),
+                labels: labels.clone(),
+                at_revision: *at_revision,
+            }),
+            Op::RemoveBlob(id) => Wire::RemoveBlob(id_bytes(id.0)),
         };
         Self { op: Some(wire) }
     }
@@ -137,6 +148,13 @@ impl TryFrom<proto::Op> for Op {
                 status: need("SetTaskStatus", "status", set.status)?.try_into()?,
             },
             Wire::RemoveTask(id) => Self::RemoveTask(TaskId(ids::read("Op", "remove_task", &id)?)),
+            Wire::CreateBlob(blob) => Self::CreateBlob(Box::new(blob.try_into()?)),
+            Wire::UpdateBlob(update) => Self::UpdateBlob {
+                id: BlobId(ids::read("UpdateBlob", "id", &update.id)?),
+                labels: update.labels,
+                at_revision: update.at_revision,
+            },
+            Wire::RemoveBlob(id) => Self::RemoveBlob(BlobId(ids::read("Op", "remove_blob", &id)?)),
         })
     }
 }

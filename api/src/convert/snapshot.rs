@@ -57,6 +57,7 @@ impl From<&Tables> for proto::StateSnapshot {
             stacks: write(&tables.stacks),
             tasks: write(&tables.tasks),
             templates: templates.collect(),
+            blobs: write(&tables.blobs),
         }
     }
 }
@@ -86,6 +87,7 @@ impl TryFrom<proto::StateSnapshot> for Tables {
                 .into_iter()
                 .map(template)
                 .collect::<Result<_, ConvertError>>()?,
+            blobs: read(snapshot.blobs)?,
         })
     }
 }

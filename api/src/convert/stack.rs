@@ -1,6 +1,6 @@
 //! Stacks.
 
-use super::{ConvertError, need};
+use super::{ConvertError, all, each, need};
 use crate::model::{Stack, StackService, StackSpec};
 use crate::proto;
 
@@ -49,6 +49,8 @@ impl From<&StackSpec> for proto::StackSpec {
                 .iter()
                 .map(|(name, s)| (name.clone(), s.into()))
                 .collect(),
+            blobs: each(&spec.blobs),
+            external_blobs: each(&spec.external_blobs),
         }
     }
 }
@@ -75,6 +77,8 @@ impl TryFrom<proto::StackSpec> for StackSpec {
                 .map(|(name, volume)| (name, volume.labels))
                 .collect(),
             services: services.collect::<Result<_, ConvertError>>()?,
+            blobs: all(spec.blobs)?,
+            external_blobs: all(spec.external_blobs)?,
         })
     }
 }
@@ -91,6 +95,7 @@ impl From<&StackService> for proto::StackService {
                 .iter()
                 .map(|(name, names)| (name.clone(), list(names)))
                 .collect(),
+            blobs: each(&service.blobs),
         }
     }
 }
@@ -106,6 +111,7 @@ impl TryFrom<proto::StackService> for StackService {
                 .into_iter()
                 .map(|(name, list)| (name, list.values))
                 .collect(),
+            blobs: all(service.blobs)?,
         })
     }
 }

@@ -15,6 +15,7 @@ impl From<&TaskTemplate> for proto::TaskTemplate {
             constraints: each(&template.placement.constraints),
             networks: each(&template.networks),
             force: template.force,
+            blobs: each(&template.blobs),
         }
     }
 }
@@ -31,6 +32,7 @@ impl TryFrom<proto::TaskTemplate> for TaskTemplate {
             },
             networks: all(template.networks)?,
             force: template.force,
+            blobs: all(template.blobs)?,
         })
     }
 }

@@ -45,6 +45,11 @@ proptest! {
     }
 
     #[test]
+    fn blobs_survive(value in generators::blob()) {
+        survives::<_, proto::Blob>(&value);
+    }
+
+    #[test]
     fn stacks_survive(value in generators::stack()) {
         survives::<_, proto::Stack>(&value);
     }
@@ -70,6 +75,7 @@ proptest! {
         prop_assert_eq!(read.stacks, value.stacks);
         prop_assert_eq!(read.tasks, value.tasks);
         prop_assert_eq!(read.templates, value.templates);
+        prop_assert_eq!(read.blobs, value.blobs);
     }
 
     #[test]
@@ -247,6 +253,23 @@ fn a_constraint_that_nobody_could_write_is_refused() {
         assert!(error.starts_with("Constraint.key: constraint"), "{error}");
     }
     assert!(Constraint::try_from(wire("node.labels.disk", "ssd")).is_ok());
+}
+
+#[test]
+fn no_message_shows_a_content() {
+    let data = proto::BlobData {
+        value: "hunter2".into(),
+    };
+    let spec = proto::BlobSpec {
+        data: Some(data),
+        ..Default::default()
+    };
+    let shown = format!("{spec:?}");
+    assert!(shown.contains("7 bytes"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("104, 117"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -37,7 +37,15 @@ pub(super) fn tree(root: &mut Node, env: Env<'_>, report: &mut Report<'_>) {
 }
 
 /// Mappings whose keys are the author's names: there `x-…` is no extension.
-const NAMED: [&str; 5] = ["services", "networks", "volumes", "environment", "labels"];
+const NAMED: [&str; 7] = [
+    "services",
+    "networks",
+    "volumes",
+    "secrets",
+    "configs",
+    "environment",
+    "labels",
+];
 
 struct Run<'a, 'r> {
     env: Env<'a>,

@@ -20,8 +20,10 @@ pub(super) struct Keys {
 
 pub(super) const TOP: Keys = Keys {
     place: Place::Top,
-    honoured: &["services", "networks", "volumes", "name", "version"],
-    refused: &["configs", "secrets", "include", "models"],
+    honoured: &[
+        "services", "networks", "volumes", "secrets", "configs", "name", "version",
+    ],
+    refused: &["include", "models"],
 };
 
 pub(super) const SERVICE: Keys = Keys {
@@ -36,6 +38,8 @@ pub(super) const SERVICE: Keys = Keys {
         "volumes",
         "deploy",
         "labels",
+        "secrets",
+        "configs",
     ],
     refused: &[
         "annotations",
@@ -46,7 +50,6 @@ pub(super) const SERVICE: Keys = Keys {
         "cap_drop",
         "cgroup",
         "cgroup_parent",
-        "configs",
         "container_name",
         "cpu_count",
         "cpu_percent",
@@ -103,7 +106,6 @@ pub(super) const SERVICE: Keys = Keys {
         "restart",
         "runtime",
         "scale",
-        "secrets",
         "security_opt",
         "shm_size",
         "stdin_open",
@@ -203,6 +205,31 @@ pub(super) const VOLUME: Keys = Keys {
     place: Place::Other,
     honoured: &["external", "name", "driver", "labels"],
     refused: &["driver_opts"],
+};
+
+pub(super) const SECRET: Keys = Keys {
+    place: Place::Other,
+    honoured: &["file", "environment", "external", "name", "labels"],
+    refused: &["driver", "driver_opts", "template_driver"],
+};
+
+pub(super) const CONFIG: Keys = Keys {
+    place: Place::Other,
+    honoured: &[
+        "file",
+        "content",
+        "environment",
+        "external",
+        "name",
+        "labels",
+    ],
+    refused: &["template_driver"],
+};
+
+pub(super) const SERVICE_BLOB: Keys = Keys {
+    place: Place::Other,
+    honoured: &["source", "target", "uid", "gid", "mode"],
+    refused: &[],
 };
 
 pub(super) const EXTERNAL: Keys = Keys {
@@ -364,6 +391,9 @@ mod tests {
             IPAM,
             IPAM_CONFIG,
             VOLUME,
+            SECRET,
+            CONFIG,
+            SERVICE_BLOB,
         ] {
             assert!(keys.honoured.iter().all(|key| !keys.refused.contains(key)));
         }

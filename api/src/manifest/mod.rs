@@ -9,14 +9,16 @@
 //! text ─ yaml ─→ tree with positions ─ interpolate ─→ tree ─ stack, service, … ─→ StackSpec
 //! ```
 //!
-//! Reads no file and no environment but what it is given.
+//! Reads no file and no environment but by what it is given.
 
+mod blobs;
 mod command;
 mod deploy;
 mod duration;
 mod environment;
 mod error;
 mod field;
+mod files;
 mod image;
 mod interpolate;
 mod keys;
@@ -33,10 +35,12 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use blobs::too_much;
 pub use error::{ManifestError, Position, Warning};
 
 use crate::model::StackSpec;
 use field::Report;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A larger file is no Compose file, bytes.
@@ -44,12 +48,14 @@ pub const FILE_LIMIT: usize = 1 << 20;
 
 /// What is read.
 pub struct Input<'a> {
-    /// The stack's name, which goes before the names of its services, networks and volumes.
+    /// The stack's name, which goes before the names of its services, networks, volumes, secrets and configs.
     pub stack: &'a str,
     /// The file's name, for errors, and its text. Exactly one in this version.
     pub files: Vec<(PathBuf, String)>,
     /// The caller's environment, for `${VAR}` and for variables passed on by name.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file that a secret or a config is made from; one larger than that many bytes need not be read whole.
+    pub read_file: &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>,
     /// The absolute folder that relative paths start from: the file's own.
     pub base_dir: &'a Path,
 }

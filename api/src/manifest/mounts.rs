@@ -211,7 +211,12 @@ fn bind(
     Some(MountSource::Bind(path))
 }
 
-fn check_target(field: &Field<'_>, target: &str, report: &mut Report<'_>) -> Option<String> {
+/// A path in the container, cleaned.
+pub(super) fn check_target(
+    field: &Field<'_>,
+    target: &str,
+    report: &mut Report<'_>,
+) -> Option<String> {
     let shown = shorten(target);
     if !target.starts_with('/') {
         report.refuse_with(

@@ -1,6 +1,7 @@
 //! What things may be called.
 
 use super::yaml::shorten;
+use crate::model::BlobKind;
 
 /// Of a stack, so that its services' names have room for themselves.
 const STACK_LIMIT: usize = 40;
@@ -8,6 +9,8 @@ const STACK_LIMIT: usize = 40;
 const LABEL_LIMIT: usize = 63;
 /// Of a volume's name, which is a folder's name on the nodes.
 const VOLUME_LIMIT: usize = 128;
+/// Of a secret's or a config's name.
+const BLOB_LIMIT: usize = 128;
 
 /// Letters, digits, `-` and `_`, a letter or digit first and last, and not too long.
 fn label(what: &str, name: &str, limit: usize) -> Result<(), String> {
@@ -62,7 +65,7 @@ pub(super) fn check_alias(name: &str) -> Result<(), String> {
         .try_for_each(|part| label("alias", part, LABEL_LIMIT))
 }
 
-/// Docker's rule for volumes and networks.
+/// Docker's rule for volumes, networks, secrets and configs.
 fn object(what: &str, name: &str, limit: usize) -> Result<(), String> {
     let shown = shorten(name);
     let Some(first) = name.chars().next() else {
@@ -98,6 +101,11 @@ pub(super) fn check_network(name: &str) -> Result<(), String> {
 /// A volume's full name.
 pub(super) fn check_volume(name: &str) -> Result<(), String> {
     object("volume", name, VOLUME_LIMIT)
+}
+
+/// A secret's or a config's full name.
+pub(super) fn check_blob(kind: BlobKind, name: &str) -> Result<(), String> {
+    object(kind.as_str(), name, BLOB_LIMIT)
 }
 
 #[cfg(test)]

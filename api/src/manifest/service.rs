@@ -1,12 +1,13 @@
 //! One service.
 
+use super::blobs::Blobs;
 use super::field::{Field, Report};
 use super::keys::{self, SERVICE, SERVICE_NETWORK};
 use super::network::Networks;
 use super::volume::Volumes;
 use super::yaml::shorten;
-use super::{Input, command, deploy, environment, image, labels, mounts, names, ports};
-use crate::model::{ServiceSpec, StackService};
+use super::{Input, command, deploy, environment, files, image, labels, mounts, names, ports};
+use crate::model::{BlobFile, BlobKind, ServiceSpec, StackService};
 use std::collections::BTreeMap;
 
 /// What a service may refer to.
@@ -14,6 +15,8 @@ pub(super) struct Scope<'a> {
     pub input: &'a Input<'a>,
     pub networks: &'a Networks,
     pub volumes: &'a Volumes,
+    pub secrets: &'a Blobs,
+    pub configs: &'a Blobs,
 }
 
 /// A service as it was read.
@@ -39,6 +42,7 @@ pub(super) fn read(
         ..ServiceSpec::default()
     };
     let mut networks = BTreeMap::new();
+    let mut blobs: Vec<BlobFile> = Vec::new();
     let mut has_image = false;
     let fields = field.fields(report, "a mapping with an image");
     let readable = fields.is_some();
@@ -60,12 +64,15 @@ pub(super) fn read(
             "ports" => spec.ports = ports::read(report, &key),
             "deploy" => deploy::read(report, &key, &mut spec),
             "networks" => networks = read_networks(scope, &key, report),
+            "secrets" => blobs.extend(files::read(scope.secrets, &key, BlobKind::Secret, report)),
+            "configs" => blobs.extend(files::read(scope.configs, &key, BlobKind::Config, report)),
             _ => keys::refuse(report, &key, &SERVICE),
         }
     }
     if readable && !has_image {
         report.refuse_with(field, "it has no image", "add image: NAME");
     }
+    order_files(&mut blobs, &spec, field, report);
     if networks.is_empty() {
         networks.insert("default".to_owned(), Vec::new());
     }
@@ -78,9 +85,39 @@ pub(super) fn read(
     Read {
         service: StackService {
             networks: full_names.collect(),
+            blobs,
             spec,
         },
         default_network,
+    }
+}
+
+/// Ordered by target, so that the order in the file makes no difference. Nothing else is at the same place.
+fn order_files(
+    files: &mut [BlobFile],
+    spec: &ServiceSpec,
+    field: &Field<'_>,
+    report: &mut Report<'_>,
+) {
+    files.sort_by(|a, b| a.target.cmp(&b.target));
+    for mount in &spec.template.container.mounts {
+        if files.iter().any(|file| file.target == mount.target) {
+            let shown = shorten(&mount.target);
+            let problem =
+                format!("a volume and a secret or a config have the same target {shown:?}");
+            report.refuse_with(field, problem, "give one another target");
+        }
+    }
+    for pair in files.windows(2) {
+        // Two of one kind were told of where they stand.
+        if let [a, b] = pair
+            && a.target == b.target
+            && a.source.kind != b.source.kind
+        {
+            let shown = shorten(&a.target);
+            let problem = format!("a secret and a config have the same target {shown:?}");
+            report.refuse_with(field, problem, "give one another target");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The file as a whole.
 
+use super::blobs::{self, Blobs};
 use super::field::{Field, Report};
 use super::keys::{self, TOP};
 use super::network::Networks;
@@ -7,7 +8,7 @@ use super::service::{self, Scope};
 use super::volume::Volumes;
 use super::yaml::Node;
 use super::{Input, network, volume};
-use crate::model::{NetworkSpec, StackSpec};
+use crate::model::{BlobKind, NetworkSpec, StackSpec};
 use std::collections::BTreeSet;
 
 /// Reads the sections; errors go to the report.
@@ -31,11 +32,14 @@ pub(super) fn read(input: &Input<'_>, root: &Node, report: &mut Report<'_>) -> S
     };
 
     let (mut services, mut networks, mut volumes) = (None, None, None);
+    let (mut secrets, mut configs) = (None, None);
     for section in sections {
         match section.key {
             "services" => services = Some(section),
             "networks" => networks = Some(section),
             "volumes" => volumes = Some(section),
+            "secrets" => secrets = Some(section),
+            "configs" => configs = Some(section),
             "version" => report.warn(&section, "obsolete and ignored; it can be removed"),
             "name" => warn_name(input, &section, report),
             _ => keys::refuse(report, &section, &TOP),
@@ -43,12 +47,20 @@ pub(super) fn read(input: &Input<'_>, root: &Node, report: &mut Report<'_>) -> S
     }
     let networks = networks.map_or_else(Networks::none, |s| network::read(report, &s, input.stack));
     let volumes = volumes.map_or_else(Volumes::none, |s| volume::read(report, &s, input.stack));
+    let read_blobs = |section: &Option<Field<'_>>, kind, report: &mut Report<'_>| match section {
+        Some(section) => blobs::read(input, section, kind, report),
+        None => Blobs::none(kind),
+    };
+    let read_secrets = read_blobs(&secrets, BlobKind::Secret, report);
+    let read_configs = read_blobs(&configs, BlobKind::Config, report);
     match services {
         Some(section) => {
             let scope = Scope {
                 input,
                 networks: &networks,
                 volumes: &volumes,
+                secrets: &read_secrets,
+                configs: &read_configs,
             };
             read_services(&scope, &section, report, &mut spec);
         }
@@ -60,6 +72,13 @@ pub(super) fn read(input: &Input<'_>, root: &Node, report: &mut Report<'_>) -> S
     spec.networks.extend(networks.own);
     spec.external_networks = networks.external;
     spec.volumes = volumes.own;
+    for blobs in [read_secrets, read_configs] {
+        spec.blobs.extend(blobs.own);
+        spec.external_blobs.extend(blobs.external);
+    }
+    if let Some(section) = configs.or(secrets) {
+        blobs::check_total(report, &section, &spec.blobs);
+    }
     spec
 }
 

@@ -89,6 +89,8 @@ id! {
     TaskId,
     /// A network.
     NetworkId,
+    /// A secret or a config.
+    BlobId,
 }
 
 impl NodeId {

@@ -3,6 +3,7 @@
 //!
 //! All maps are ordered, so that whatever is decided from them is decided the same way everywhere.
 
+mod blob;
 mod cluster;
 mod id;
 mod network;
@@ -12,6 +13,7 @@ mod stack;
 mod task;
 mod token;
 
+pub use blob::*;
 pub use cluster::*;
 pub use id::*;
 pub use network::*;

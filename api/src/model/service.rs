@@ -1,6 +1,6 @@
 //! A service: one container description, run so many times.
 
-use super::{Labels, Meta, NetworkId, ServiceId};
+use super::{BlobRef, Labels, Meta, NetworkId, ServiceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -113,6 +113,8 @@ pub struct TaskTemplate {
     pub placement: Placement,
     /// The networks it is on.
     pub networks: Vec<NetworkAttachment>,
+    /// Secrets and configs, as files in the container.
+    pub blobs: Vec<BlobRef>,
     /// Raised to have the same template run anew.
     pub force: u64,
 }

@@ -1,10 +1,10 @@
 //! A stack: what one Compose file asked for.
 
-use super::{Labels, Meta, NetworkSpec, ServiceSpec};
+use super::{BlobFile, BlobKey, BlobSpec, Labels, Meta, NetworkSpec, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A stack as the state keeps it. Its services and networks carry its name.
+/// A stack as the state keeps it. Its services, networks, secrets and configs carry its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
     /// Unique in the cluster.
@@ -15,8 +15,8 @@ pub struct Stack {
     pub volumes: Vec<String>,
 }
 
-/// What one Compose file asks for, before ids: networks are named. Made by [`crate::manifest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What one Compose file asks for, before ids: networks, secrets and configs are named. Made by [`crate::manifest`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StackSpec {
     /// The stack's name.
     pub name: String,
@@ -26,6 +26,10 @@ pub struct StackSpec {
     pub external_networks: Vec<String>,
     /// Volumes, by their full name, with their labels.
     pub volumes: BTreeMap<String, Labels>,
+    /// Secrets and configs to be made, in the order of their keys.
+    pub blobs: Vec<BlobSpec>,
+    /// Secrets and configs that have to be there already (`external: true`).
+    pub external_blobs: Vec<BlobKey>,
     /// Services, by their full name.
     pub services: BTreeMap<String, StackService>,
 }
@@ -33,8 +37,10 @@ pub struct StackSpec {
 /// One service of a stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackService {
-    /// The service; its `template.networks` is empty and filled from `networks`.
+    /// The service; its `template.networks` and `template.blobs` are empty and filled from the fields below.
     pub spec: ServiceSpec,
     /// Full names of its networks, with the service's further names on each (the short name among them).
     pub networks: BTreeMap<String, Vec<String>>,
+    /// Its files of secrets and configs.
+    pub blobs: Vec<BlobFile>,
 }

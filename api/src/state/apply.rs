@@ -1,5 +1,6 @@
 //! Taking a transaction, whole or not at all.
 
+mod blobs;
 mod networks;
 mod tasks;
 
@@ -151,6 +152,13 @@ impl Run<'_> {
             Op::RemoveNode(id) => self.remove_node(id),
             Op::CreateNetwork(network) => self.create_network(*network),
             Op::RemoveNetwork(id) => self.remove_network(id),
+            Op::CreateBlob(blob) => self.create_blob(*blob),
+            Op::UpdateBlob {
+                id,
+                labels,
+                at_revision,
+            } => self.update_blob(id, labels, at_revision),
+            Op::RemoveBlob(id) => self.remove_blob(id),
             Op::CreateService(service) => self.create_service(*service),
             Op::UpdateService {
                 id,
@@ -294,6 +302,7 @@ impl Run<'_> {
             return refuse(ErrorKind::Taken, format!("service {name} is there already"));
         }
         self.check_networks(&service.spec)?;
+        self.check_blobs(&service.spec.template)?;
         self.check_vips(service.id, &service.vips)?;
         service.meta = self.fresh();
         service.template_revision = self.revision;
@@ -323,6 +332,7 @@ impl Run<'_> {
             );
         }
         self.check_networks(&spec)?;
+        self.check_blobs(&spec.template)?;
         self.check_vips(id, &vips)?;
         // Published ports are the template's matter too: a running task can't change them.
         let changed = spec.template != old.spec.template || spec.ports != old.spec.ports;

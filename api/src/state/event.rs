@@ -1,8 +1,8 @@
 //! What a transaction changed.
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId,
-    TaskTemplate,
+    Blob, BlobId, Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task,
+    TaskId, TaskTemplate,
 };
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub enum Event {
     Service(ServiceId, Option<Arc<Service>>, Option<Arc<Service>>),
     /// A stack, by name.
     Stack(String, Option<Arc<Stack>>, Option<Arc<Stack>>),
+    /// A secret or a config.
+    Blob(BlobId, Option<Arc<Blob>>, Option<Arc<Blob>>),
     /// A task.
     Task(TaskId, Option<Arc<Task>>, Option<Arc<Task>>),
     /// A version of a service's template.

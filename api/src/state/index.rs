@@ -2,8 +2,8 @@
 
 use super::{Event, State, replace};
 use crate::model::{
-    Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId,
-    TaskTemplate,
+    Blob, BlobId, BlobKey, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack,
+    Task, TaskId, TaskTemplate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -24,6 +24,8 @@ pub(super) struct Indexes {
     pub network_names: BTreeMap<String, NetworkId>,
     pub vnis: BTreeMap<u32, NetworkId>,
     pub service_names: BTreeMap<String, ServiceId>,
+    /// By name and version.
+    pub blob_names: BTreeMap<(BlobKey, u32), BlobId>,
     /// By network, so that a free one is found without passing over the others'.
     pub addresses: BTreeMap<NetworkId, BTreeMap<Ipv4Addr, Holder>>,
     pub ports: BTreeMap<(NodeId, Protocol, u16), TaskId>,
@@ -154,6 +156,19 @@ impl State {
         Event::Stack(name.to_owned(), old, new)
     }
 
+    pub(super) fn set_blob(&mut self, id: BlobId, new: Option<Arc<Blob>>) -> Event {
+        let old = replace(&mut self.blobs, id, new.clone());
+        if let Some(old) = &old {
+            let name = (old.spec.key(), old.version);
+            self.indexes.blob_names.remove(&name);
+        }
+        if let Some(new) = &new {
+            let name = (new.spec.key(), new.version);
+            self.indexes.blob_names.insert(name, id);
+        }
+        Event::Blob(id, old, new)
+    }
+
     pub(super) fn set_task(&mut self, id: TaskId, new: Option<Arc<Task>>) -> Event {
         let old = replace(&mut self.tasks, id, new.clone());
         if let Some(old) = &old {
@@ -182,6 +197,7 @@ impl State {
             Event::Network(id, old, _) => drop(self.set_network(id, old)),
             Event::Service(id, old, _) => drop(self.set_service(id, old)),
             Event::Stack(name, old, _) => drop(self.set_stack(&name, old)),
+            Event::Blob(id, old, _) => drop(self.set_blob(id, old)),
             Event::Task(id, old, _) => drop(self.set_task(id, old)),
             Event::Template(key, old, _) => drop(self.set_template(key, old)),
         }

@@ -25,8 +25,8 @@ pub use query::Lookup;
 pub use transaction::{Op, Transaction};
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task, TaskId,
-    TaskTemplate,
+    Blob, BlobId, Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Stack, Task,
+    TaskId, TaskTemplate,
 };
 use index::Indexes;
 use std::collections::BTreeMap;
@@ -41,6 +41,7 @@ pub struct State {
     networks: BTreeMap<NetworkId, Arc<Network>>,
     services: BTreeMap<ServiceId, Arc<Service>>,
     stacks: BTreeMap<String, Arc<Stack>>,
+    blobs: BTreeMap<BlobId, Arc<Blob>>,
     tasks: BTreeMap<TaskId, Arc<Task>>,
     /// Versions of services' templates that are current or that a task still runs.
     templates: BTreeMap<(ServiceId, u64), Arc<TaskTemplate>>,
@@ -66,6 +67,8 @@ pub struct Tables {
     pub tasks: Vec<Arc<Task>>,
     /// Template versions.
     pub templates: Vec<(ServiceId, u64, Arc<TaskTemplate>)>,
+    /// Secrets and configs.
+    pub blobs: Vec<Arc<Blob>>,
 }
 
 impl State {
@@ -91,6 +94,7 @@ impl State {
                 .iter()
                 .map(|((s, r), t)| (*s, *r, t.clone()))
                 .collect(),
+            blobs: self.blobs.values().cloned().collect(),
         }
     }
 
@@ -116,6 +120,9 @@ impl State {
         }
         for stack in tables.stacks {
             state.set_stack(&stack.name.clone(), Some(stack));
+        }
+        for blob in tables.blobs {
+            state.set_blob(blob.id, Some(blob));
         }
         for task in tables.tasks {
             state.set_task(task.id, Some(task));

@@ -2,8 +2,8 @@
 
 use super::{Holder, State};
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack, Task, TaskId,
-    TaskTemplate,
+    Blob, BlobId, BlobKey, BlobKind, Cluster, Network, NetworkId, Node, NodeId, Protocol, Service,
+    ServiceId, Stack, Task, TaskId, TaskTemplate,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -56,6 +56,38 @@ impl State {
     #[must_use]
     pub fn stacks(&self) -> &BTreeMap<String, Arc<Stack>> {
         &self.stacks
+    }
+
+    /// Secrets and configs, by id.
+    #[must_use]
+    pub fn blobs(&self) -> &BTreeMap<BlobId, Arc<Blob>> {
+        &self.blobs
+    }
+
+    /// The versions of a secret or a config, the newest last.
+    pub fn blobs_named(&self, key: &BlobKey) -> impl DoubleEndedIterator<Item = &Arc<Blob>> {
+        self.indexes
+            .blob_names
+            .range((key.clone(), 0)..=(key.clone(), u32::MAX))
+            .filter_map(|(_, id)| self.blobs.get(id))
+    }
+
+    /// The services that use a secret or a config.
+    pub fn blob_services(&self, id: BlobId) -> impl Iterator<Item = &Arc<Service>> {
+        let uses = move |service: &&Arc<Service>| uses(&service.spec.template, id);
+        self.services.values().filter(uses)
+    }
+
+    /// The tasks that use a secret or a config and have not ended.
+    pub fn blob_tasks(&self, id: BlobId) -> impl Iterator<Item = &Arc<Task>> {
+        self.templates
+            .iter()
+            .filter(move |(_, template)| uses(template, id))
+            .flat_map(|((service, version), _)| {
+                self.tasks_of_service(*service)
+                    .filter(|task| task.template_revision == *version)
+            })
+            .filter(|task| !task.status.state.is_ended())
     }
 
     /// Tasks, by id.
@@ -147,6 +179,17 @@ impl State {
         }
     }
 
+    /// A secret or a config by name (its newest version), id, or the beginning of its id.
+    #[must_use]
+    pub fn find_blob(&self, kind: BlobKind, text: &str) -> Lookup<Arc<Blob>> {
+        let name = text.into();
+        if let Some(newest) = self.blobs_named(&BlobKey { kind, name }).next_back() {
+            return Lookup::Found(newest.clone());
+        }
+        let of_kind = self.blobs.iter().filter(|(_, blob)| blob.spec.kind == kind);
+        by_prefix(of_kind, text)
+    }
+
     /// A node by hostname, id, or the beginning of its id.
     #[must_use]
     pub fn find_node(&self, text: &str) -> Lookup<Arc<Node>> {
@@ -179,12 +222,19 @@ impl State {
     }
 }
 
-fn by_prefix<K: Ord + Display, V: Clone>(table: &BTreeMap<K, V>, text: &str) -> Lookup<V> {
+fn uses(template: &TaskTemplate, id: BlobId) -> bool {
+    template.blobs.iter().any(|reference| reference.blob == id)
+}
+
+fn by_prefix<'a, K: Display + 'a, V: Clone + 'a>(
+    table: impl IntoIterator<Item = (&'a K, &'a V)>,
+    text: &str,
+) -> Lookup<V> {
     if text.is_empty() {
         return Lookup::Missing;
     }
     let mut found = table
-        .iter()
+        .into_iter()
         .filter(|(id, _)| id.to_string().starts_with(text))
         .map(|(_, v)| v);
     match (found.next(), found.count()) {

@@ -1,9 +1,9 @@
 //! What can be asked of the state.
 
 use crate::model::{
-    Cluster, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress, TaskId, TaskState,
-    TaskStatus, Timestamp,
+    Blob, BlobId, Cluster, Labels, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec,
+    NodeStatus, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -58,6 +58,19 @@ pub enum Op {
     CreateNetwork(Box<Network>),
     /// Refused while anything is on it.
     RemoveNetwork(NetworkId),
+    /// A secret or a config.
+    CreateBlob(Box<Blob>),
+    /// Its labels; nothing else of it changes.
+    UpdateBlob {
+        /// Which.
+        id: BlobId,
+        /// As they shall be.
+        labels: Labels,
+        /// As it was read.
+        at_revision: u64,
+    },
+    /// Refused while a service or a task that has not ended uses it.
+    RemoveBlob(BlobId),
     /// With its virtual addresses chosen.
     CreateService(Box<Service>),
     /// The user's wishes for a service.

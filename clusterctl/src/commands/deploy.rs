@@ -1,6 +1,6 @@
 //! `clusterctl deploy` (and `clusterctl stack deploy`)
 
-use super::wait;
+use super::{blob, wait};
 use crate::client::Client;
 use crate::{names, output, progress::Progress};
 use anyhow::{Context, Result, bail};
@@ -91,6 +91,7 @@ fn read_manifest(path: &Path, stack: &str) -> Result<api::model::StackSpec> {
         stack,
         files: vec![(shown, text)],
         env: &env,
+        read_file: &blob::read_file,
         base_dir: &base_dir,
     };
     match manifest::read(input) {

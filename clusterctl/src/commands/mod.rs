@@ -1,6 +1,8 @@
 //! One file per command: its arguments, its help, what it does.
 
+pub mod blob;
 pub mod completions;
+pub mod config;
 pub mod deploy;
 pub mod exec;
 pub mod image;
@@ -13,6 +15,7 @@ pub mod man;
 pub mod network;
 pub mod node;
 pub mod rows;
+pub mod secret;
 pub mod service;
 pub mod stack;
 pub mod status;
@@ -72,6 +75,8 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Deploy(args) => deploy::run(&client, args).await?,
         Command::Stack(args) => stack::run(&client, args).await?,
         Command::Service(args) => service::run(&client, args).await?,
+        Command::Secret(args) => secret::run(&client, args).await?,
+        Command::Config(args) => config::run(&client, args).await?,
         Command::Exec(args) => return exec::run(&client, args).await,
         Command::Image(args) => image::run(&client, args).await?,
         Command::Completions(_) | Command::Man(_) => {}

@@ -45,7 +45,7 @@ enum Command {
         #[arg(value_name = "STACK")]
         stack: String,
     },
-    /// Remove stacks: their services and networks; volumes stay
+    /// Remove stacks: their services, networks, secrets and configs; volumes stay
     #[command(visible_aliases = ["remove", "down"])]
     Rm {
         /// Don't wait until all is gone

@@ -2,12 +2,16 @@
 //!
 //! A stack's own network lives as long as something of the cluster is on it: one that no service of the
 //! file uses is not made, and one that nothing is on any more is removed by the leader's sweep
-//! ([`crate::leader`]), when the last task on it has ended.
+//! ([`crate::leader`]), when the last task on it has ended. So does each version of its secrets and configs:
+//! their content never changes, so a file with another one makes a further version of the same name, which the
+//! services then refer to, and their tasks are replaced as for any other change.
+
+mod blobs;
 
 use super::{Refusal, lookup, networks, validate};
 use api::model::{
-    EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, Service, ServiceId,
-    ServiceSpec, Stack, StackService, StackSpec, Timestamp,
+    Blob, BlobId, BlobKey, BlobRef, EndpointMode, Network, NetworkAttachment, NetworkId,
+    NetworkSpec, Service, ServiceId, ServiceSpec, Stack, StackService, StackSpec, Timestamp,
 };
 use api::proto::DeployStackReply;
 use api::state::{Op, State, Transaction};
@@ -47,7 +51,10 @@ pub fn plan(
     };
     plan.stack(spec);
     plan.removals(spec);
-    let ids = plan.networks(spec, &mut new_id);
+    let ids = Ids {
+        networks: plan.networks(spec, &mut new_id),
+        blobs: plan.blobs(spec, &mut new_id),
+    };
     for (name, service) in &spec.services {
         plan.service(name, service, &ids, &mut new_id);
     }
@@ -56,6 +63,12 @@ pub fn plan(
     } else {
         Err(Refusal::first(plan.problems.join("\n")))
     }
+}
+
+/// Of what services name.
+struct Ids {
+    networks: BTreeMap<String, NetworkId>,
+    blobs: BTreeMap<BlobKey, BlobId>,
 }
 
 impl Plan {
@@ -183,17 +196,26 @@ impl Plan {
         &mut self,
         name: &str,
         wanted: &StackService,
-        ids: &BTreeMap<String, NetworkId>,
+        ids: &Ids,
         new_id: &mut impl FnMut() -> u128,
     ) {
         let mut spec = wanted.spec.clone();
         for (network, aliases) in &wanted.networks {
             // One that is missing was told of already.
-            let Some(id) = ids.get(network) else { return };
+            let Some(id) = ids.networks.get(network) else {
+                return;
+            };
             spec.template.networks.push(NetworkAttachment {
                 network: *id,
                 aliases: aliases.clone(),
             });
+        }
+        for file in &wanted.blobs {
+            let Some(blob) = ids.blobs.get(&file.source).copied() else {
+                return;
+            };
+            let file = file.clone();
+            spec.template.blobs.push(BlobRef { blob, file });
         }
         match self.state.service_by_name(name).cloned() {
             None => self.new_service(spec, ServiceId(new_id())),
@@ -316,6 +338,15 @@ pub fn networks_of_stack<'a>(
         .values()
         .map(|network| &**network)
         .filter(move |network| network.spec.stack.as_deref() == Some(stack))
+}
+
+/// The secrets and configs of a stack.
+pub fn blobs_of_stack<'a>(state: &'a State, stack: &'a str) -> impl Iterator<Item = &'a Blob> {
+    state
+        .blobs()
+        .values()
+        .map(|blob| &**blob)
+        .filter(move |blob| blob.spec.stack.as_deref() == Some(stack))
 }
 
 #[cfg(test)]

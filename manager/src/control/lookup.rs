@@ -1,7 +1,7 @@
 //! Names, ids and beginnings of ids to objects; what is not found is told with its nearest neighbour.
 
 use super::refusal::Refusal;
-use api::model::{Network, Node, Service, Stack, Task};
+use api::model::{Blob, BlobKind, Network, Node, Service, Stack, Task};
 use api::state::{Lookup, State};
 use std::sync::Arc;
 
@@ -33,6 +33,13 @@ pub fn service(state: &State, text: &str) -> Result<Arc<Service>, Refusal> {
 pub fn network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
     let names = state.networks().values().map(|n| n.spec.name.as_str());
     found("network", text, state.find_network(text), names)
+}
+
+/// A secret or a config.
+pub fn blob(state: &State, kind: BlobKind, text: &str) -> Result<Arc<Blob>, Refusal> {
+    let of_kind = state.blobs().values().filter(|b| b.spec.kind == kind);
+    let names = of_kind.map(|b| b.spec.name.as_str());
+    found(kind.as_str(), text, state.find_blob(kind, text), names)
 }
 
 /// A node.

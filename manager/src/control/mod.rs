@@ -4,6 +4,7 @@
 //! from a state that was read after the call came in, and made anew when that state has moved on; what is
 //! refused has changed nothing.
 
+mod blobs;
 mod deploy;
 mod exec;
 mod logs;
@@ -191,4 +192,9 @@ delegate! {
     scale_service(ScaleServiceRequest) -> Service = services::scale,
     remove_service(RemoveServiceRequest) -> RemoveServiceReply = services::remove,
     list_tasks(ListTasksRequest) -> ListTasksReply = tasks::list,
+    list_blobs(ListBlobsRequest) -> ListBlobsReply = blobs::list,
+    read_config(ReadConfigRequest) -> BlobData = blobs::read_config,
+    create_blob(CreateBlobRequest) -> BlobRow = blobs::create,
+    update_blob(UpdateBlobRequest) -> BlobRow = blobs::update,
+    remove_blob(RemoveBlobRequest) -> RemoveBlobReply = blobs::remove,
 }

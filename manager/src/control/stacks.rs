@@ -8,6 +8,7 @@ use api::proto::{
     RemoveStackRequest, StackRow,
 };
 use api::state::Op;
+use std::collections::BTreeSet;
 use tonic::Status;
 
 pub async fn list(control: &Control, _: ListStacksRequest) -> Result<ListStacksReply, Status> {
@@ -41,7 +42,7 @@ pub async fn deploy(
         .await
 }
 
-/// Its services go at once, their tasks as they end, its networks after their last task.
+/// Its services go at once, their tasks as they end, its networks, secrets and configs after their last task.
 pub async fn remove(
     control: &Control,
     request: RemoveStackRequest,
@@ -62,6 +63,9 @@ pub async fn remove(
             answer
                 .removed
                 .extend(networks.map(|network| format!("network {}", network.spec.name)));
+            let blobs = deploy::blobs_of_stack(state, &stack.name);
+            let keys: BTreeSet<_> = blobs.map(|blob| blob.spec.key()).collect();
+            answer.removed.extend(keys.iter().map(ToString::to_string));
             ops.push(Op::RemoveStack(stack.name.clone()));
             Ok(Change { ops, answer })
         })

@@ -1,8 +1,8 @@
 //! Rules that a spec from the wire has to keep, whoever made it. All broken ones are told at once.
 
 use api::model::{
-    ContainerSpec, Labels, MountSource, NetworkSpec, ServiceMode, ServiceSpec, StackSpec,
-    TaskTemplate,
+    BlobFile, BlobKey, BlobSpec, ContainerSpec, Labels, MountSource, NetworkSpec, ServiceMode,
+    ServiceSpec, StackSpec, TaskTemplate,
 };
 use std::collections::BTreeSet;
 
@@ -158,6 +158,12 @@ fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
         template.placement.constraints.len(),
         problems,
     );
+    files(
+        what,
+        template.blobs.iter().map(|reference| &reference.file),
+        &template.container,
+        problems,
+    );
     bounded(what, "networks", template.networks.len(), problems);
     let mut seen = BTreeSet::new();
     for attachment in &template.networks {
@@ -168,6 +174,46 @@ fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
             ));
         }
         aliases(what, &attachment.aliases, problems);
+    }
+}
+
+/// A secret or a config.
+pub fn blob(spec: &BlobSpec, problems: &mut Problems) {
+    let what = spec.key().to_string();
+    object(spec.kind.as_str(), &spec.name, problems);
+    labels(&what, &spec.labels, problems);
+    if let Some(problem) = spec.kind.refuse(spec.data.as_bytes().len()) {
+        problems.push(format!("{what}: {problem}"));
+    }
+}
+
+/// The files of secrets and configs of a container.
+fn files<'a>(
+    what: &str,
+    files: impl ExactSizeIterator<Item = &'a BlobFile>,
+    container: &ContainerSpec,
+    problems: &mut Problems,
+) {
+    bounded(what, "secrets and configs", files.len(), problems);
+    let mut targets: BTreeSet<&String> = container.mounts.iter().map(|m| &m.target).collect();
+    for file in files {
+        let (source, target) = (&file.source, &file.target);
+        if !is_path(target) || target == "/" {
+            problems.push(format!(
+                "{what}: {source}: target {target:?} is no absolute path below /"
+            ));
+        }
+        if !targets.insert(target) {
+            problems.push(format!(
+                "{what}: {source}: something else has the target {target} already"
+            ));
+        }
+        if file.mode > 0o777 {
+            problems.push(format!(
+                "{what}: {source}: {:o} are no permission bits",
+                file.mode
+            ));
+        }
     }
 }
 
@@ -263,6 +309,7 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             ));
         }
     }
+    blobs(spec, problems);
     for (volume, volume_labels) in &spec.volumes {
         object("volume", volume, problems);
         labels(&format!("volume {volume}"), volume_labels, problems);
@@ -273,9 +320,19 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
         if *key != part.spec.name || part.spec.stack.as_deref() != owner {
             problems.push(format!("{what}: it is not one of stack {}", spec.name));
         }
-        if !part.spec.template.networks.is_empty() {
+        let sources = part.blobs.iter().map(|file| &file.source);
+        for source in sources.filter(|source| !has_blob(spec, source)) {
+            problems.push(format!("{what}: {source} is not one of the stack's"));
+        }
+        files(
+            &what,
+            part.blobs.iter(),
+            &part.spec.template.container,
+            problems,
+        );
+        if !part.spec.template.networks.is_empty() || !part.spec.template.blobs.is_empty() {
             problems.push(format!(
-                "{what}: a stack's services name their networks, not number them"
+                "{what}: a stack's services name their networks, secrets and configs, not number them"
             ));
         }
         for (network, names) in &part.networks {
@@ -287,6 +344,37 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             aliases(&what, names, problems);
         }
     }
+}
+
+/// A stack's secrets and configs: each is there once, and together they fit into one transaction.
+fn blobs(spec: &StackSpec, problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for part in &spec.blobs {
+        blob(part, problems);
+        let key = part.key();
+        if part.stack.as_deref() != Some(spec.name.as_str()) {
+            problems.push(format!("{key}: it is not one of stack {}", spec.name));
+        }
+        if spec.external_blobs.contains(&key) {
+            problems.push(format!("{key}: it can't be the stack's own and external"));
+        }
+        if !seen.insert(key.clone()) {
+            problems.push(format!("{key}: it is there twice"));
+        }
+    }
+    bounded(
+        &format!("stack {}", spec.name),
+        "external secrets and configs",
+        spec.external_blobs.len(),
+        problems,
+    );
+    if let Some(problem) = api::manifest::too_much(&spec.blobs) {
+        problems.push(format!("stack {}: {problem}", spec.name));
+    }
+}
+
+fn has_blob(spec: &StackSpec, key: &BlobKey) -> bool {
+    spec.external_blobs.contains(key) || spec.blobs.iter().any(|part| part.key() == *key)
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ impl Batch {
                     }
                 }
             }
-            Event::Cluster(..) | Event::Stack(..) | Event::Template(..) => {}
+            // A content never changes, and comes and goes with its tasks.
+            Event::Cluster(..) | Event::Stack(..) | Event::Template(..) | Event::Blob(..) => {}
         }
     }
 

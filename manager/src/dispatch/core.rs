@@ -9,12 +9,13 @@
 //! sessions move with the tables in step. A session that can't follow is closed and begins anew with a full
 //! message.
 //!
-//! Invariant: what a node gets by adding up its messages is what a full message would tell it.
+//! Invariants: what a node gets by adding up its messages is what a full message would tell it; a node is told the
+//! content of a secret or a config with the first task of its own that uses it, and to forget it with the last.
 
 use super::batch::Batch;
 use super::view::{self, NetworkTable};
 use api::convert;
-use api::model::{NetworkId, NodeId, Task, TaskId};
+use api::model::{BlobId, NetworkId, NodeId, Task, TaskId};
 use api::proto::{Assignments, EndpointKey, ServiceKey};
 use api::state::{Event, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +24,19 @@ use std::sync::Arc;
 /// What a node was told.
 #[derive(Debug, Default)]
 struct Session {
-    tasks: BTreeMap<TaskId, Arc<Task>>,
+    tasks: BTreeMap<TaskId, Told>,
     /// The networks of those tasks, with how many of them are on each.
     networks: BTreeMap<NetworkId, usize>,
+    /// The secrets and configs of those tasks, with how many of them use each.
+    blobs: BTreeMap<BlobId, usize>,
+}
+
+/// A task as a node was told of it.
+#[derive(Debug)]
+struct Told {
+    task: Arc<Task>,
+    /// What its template names, which may be gone by the time the task is.
+    blobs: BTreeSet<BlobId>,
 }
 
 /// How a network has changed.
@@ -191,9 +202,11 @@ impl Core {
             return message;
         };
         let before: BTreeSet<NetworkId> = session.networks.keys().copied().collect();
+        let had: BTreeSet<BlobId> = session.blobs.keys().copied().collect();
         for id in tasks {
             session.task(state, node, *id, &mut message);
         }
+        session.contents(state, &had, &mut message);
         for network in session.networks.keys() {
             if before.contains(network) {
                 if let Some(difference) = differences.get(network) {
@@ -245,7 +258,7 @@ impl Session {
             .filter(|task| view::is_assigned(task, node))
             .cloned();
         match (now, self.tasks.get(&id)) {
-            (Some(now), was) if was.is_none_or(|was| !same_to_node(was, &now)) => {
+            (Some(now), was) if was.is_none_or(|was| !same_to_node(&was.task, &now)) => {
                 // Without its template it can't be run; it is on its way out.
                 let Some(assigned) = view::assigned_task(state, &now) else {
                     return;
@@ -255,7 +268,11 @@ impl Session {
                 for held in &now.addresses {
                     *self.networks.entry(held.network).or_default() += 1;
                 }
-                self.tasks.insert(id, now);
+                let blobs = view::blobs(state, &now);
+                for blob in &blobs {
+                    *self.blobs.entry(*blob).or_default() += 1;
+                }
+                self.tasks.insert(id, Told { task: now, blobs });
             }
             (None, Some(_)) => {
                 self.forget(id);
@@ -266,18 +283,35 @@ impl Session {
     }
 
     fn forget(&mut self, id: TaskId) {
-        for held in self
-            .tasks
-            .remove(&id)
-            .iter()
-            .flat_map(|task| &task.addresses)
-        {
-            if let Some(count) = self.networks.get_mut(&held.network) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.networks.remove(&held.network);
-                }
-            }
+        let Some(told) = self.tasks.remove(&id) else {
+            return;
+        };
+        for held in &told.task.addresses {
+            less(&mut self.networks, held.network);
+        }
+        for blob in told.blobs {
+            less(&mut self.blobs, blob);
+        }
+    }
+
+    /// What has come into use and what has gone out of it, since `had` was in use.
+    fn contents(&self, state: &State, had: &BTreeSet<BlobId>, message: &mut Assignments) {
+        // One that is used is there: the state keeps it.
+        let come = self.blobs.keys().filter(|id| !had.contains(id));
+        let come = come.filter_map(|id| state.blobs().get(id));
+        message.blobs.extend(come.map(|blob| view::content(blob)));
+        let gone = had.iter().filter(|id| !self.blobs.contains_key(id));
+        message
+            .blobs_removed
+            .extend(gone.map(|id| convert::id_bytes(id.0)));
+    }
+}
+
+fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&key);
         }
     }
 }
@@ -312,6 +346,8 @@ fn is_empty(message: &Assignments) -> bool {
         && message.endpoints_removed.is_empty()
         && message.services.is_empty()
         && message.services_removed.is_empty()
+        && message.blobs.is_empty()
+        && message.blobs_removed.is_empty()
 }
 
 #[cfg(test)]

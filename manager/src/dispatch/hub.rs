@@ -4,6 +4,7 @@
 
 use super::core::Core;
 use super::liveness::{Liveness, TICK};
+use super::parts::parts;
 use super::session::Heard;
 use super::statuses::{self, Report};
 use crate::clock::now;
@@ -290,7 +291,7 @@ impl Hub {
         let full = self.handle.read(|state| self.core.open(state, node));
         tracing::info!(%node, tasks = full.tasks.len(), "session open");
         self.send(node, ToAgent::Welcome(welcome));
-        self.send(node, ToAgent::Assignments(full));
+        self.assign(node, full);
     }
 
     fn closed(&mut self, node: NodeId, number: u64) {
@@ -317,6 +318,12 @@ impl Hub {
             self.liveness.heard(node, session.heard.at());
             session.over.cancel();
             self.core.close(node);
+        }
+    }
+
+    fn assign(&mut self, node: NodeId, message: Assignments) {
+        for part in parts(message) {
+            self.send(node, ToAgent::Assignments(part));
         }
     }
 
@@ -363,7 +370,7 @@ impl Hub {
         });
         self.sent = Instant::now();
         for (node, message) in messages {
-            self.send(node, ToAgent::Assignments(message));
+            self.assign(node, message);
         }
         true
     }

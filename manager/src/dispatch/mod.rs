@@ -12,6 +12,7 @@ mod batch;
 mod core;
 mod hub;
 mod liveness;
+mod parts;
 mod session;
 mod statuses;
 mod view;

@@ -1,10 +1,10 @@
 //! What a node needs to know, from the state: pure.
 
 use api::convert;
-use api::model::{Network, NetworkId, NodeId, Service, Task, TaskState};
-use api::proto::{AssignedTask, Endpoint, NetworkView, ServiceView};
+use api::model::{Blob, BlobId, Network, NetworkId, NodeId, Service, Task, TaskState};
+use api::proto::{AssignedBlob, AssignedTask, Endpoint, NetworkView, ServiceView};
 use api::state::{Holder, State};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::model::{ServiceId, TaskId};
 
@@ -37,6 +37,20 @@ pub fn assigned_task(state: &State, task: &Task) -> Option<AssignedTask> {
         template: Some((&**template).into()),
         stack,
     })
+}
+
+/// The secrets and configs that a task's files come from.
+pub fn blobs(state: &State, task: &Task) -> BTreeSet<BlobId> {
+    let references = state.template(task).into_iter().flat_map(|t| &t.blobs);
+    references.map(|reference| reference.blob).collect()
+}
+
+/// A secret's or a config's content, for who may have it.
+pub fn content(blob: &Blob) -> AssignedBlob {
+    AssignedBlob {
+        id: convert::id_bytes(blob.id.0),
+        data: Some((&blob.spec.data).into()),
+    }
 }
 
 pub fn network_view(network: &Network) -> NetworkView {

@@ -21,7 +21,7 @@ services:
 networks:
   front:
     driver: bridge
-secrets:
+models:
   a: {file: b}
 nonsense: 1
 ";
@@ -36,7 +36,7 @@ nonsense: 1
     stack.yml:12: services.db.ports[2]: port 8080/tcp is published twice
     stack.yml:13: services.db.networks[0]: the network "fornt" is not declared; did you mean front?
     stack.yml:16: networks.front.driver: the driver "bridge" is not supported; overlay is the only one; remove this key
-    stack.yml:17: secrets: not supported yet; take it out to deploy without it
+    stack.yml:17: models: not supported yet; take it out to deploy without it
     stack.yml:19: nonsense: unknown key
     "#);
 }
@@ -48,6 +48,7 @@ fn an_error_knows_its_place() {
         stack: "shop",
         files,
         env: &env,
+        read_file: &disk,
         base_dir: Path::new("/"),
     };
     let errors = read(input).expect_err("restart is refused");
@@ -184,7 +185,6 @@ fn keys_that_are_not_supported_yet() {
         "annotations",
         "build",
         "cap_add",
-        "configs",
         "container_name",
         "depends_on",
         "devices",
@@ -207,7 +207,6 @@ fn keys_that_are_not_supported_yet() {
         "read_only",
         "restart",
         "scale",
-        "secrets",
         "security_opt",
         "shm_size",
         "stop_grace_period",
@@ -267,8 +266,6 @@ fn keys_that_are_not_supported_yet() {
         );
     }
     for (text, want) in [
-        ("configs: {}", "configs"),
-        ("secrets: {}", "secrets"),
         ("include: []", "include"),
         (
             "networks: {a: {enable_ipv6: true}}",
@@ -366,6 +363,7 @@ fn one_file_of_a_bounded_size() {
             stack: "shop",
             files,
             env: &env,
+            read_file: &disk,
             base_dir: Path::new("/"),
         };
         read(input)
@@ -398,6 +396,7 @@ fn a_bad_stack_name_is_refused() {
         stack: "my.shop",
         files,
         env: &env,
+        read_file: &disk,
         base_dir: Path::new("/"),
     };
     let errors = read(input).expect_err("refused");

@@ -1,5 +1,6 @@
 //! What is honoured, what is refused and in which words, and that nothing can hurt.
 
+mod blobs;
 mod errors;
 mod honoured;
 mod properties;
@@ -18,6 +19,18 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
+/// The files beside it.
+fn disk(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    match path.to_str() {
+        Some("/home/me/shop/password.txt") => Ok(b"hunter2\n".to_vec()),
+        Some("/home/me/shop/conf/site.conf" | "/etc/site.conf") => Ok(b"listen 80;".to_vec()),
+        Some("/home/me/shop/empty") => Ok(vec![]),
+        Some("/home/me/shop/big") => Ok(vec![b'x'; limit + 1]),
+        Some("/home/me/shop/full") => Ok(vec![b'x'; limit]),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
 /// Reads `stack.yml` of the stack `shop`; warnings and errors as they are shown.
 fn read_file(text: &str) -> Result<(StackSpec, Vec<String>), Vec<String>> {
     let files = vec![(PathBuf::from("stack.yml"), text.to_owned())];
@@ -25,6 +38,7 @@ fn read_file(text: &str) -> Result<(StackSpec, Vec<String>), Vec<String>> {
         stack: "shop",
         files,
         env: &env,
+        read_file: &disk,
         base_dir: Path::new("/home/me/shop"),
     };
     match read(input) {

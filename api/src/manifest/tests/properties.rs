@@ -9,6 +9,11 @@ fn fragments() -> impl Strategy<Value = String> {
         "services:",
         "networks:",
         "volumes:",
+        "secrets:",
+        "configs:",
+        "content:",
+        "file:",
+        "mode:",
         "  web:",
         "    image:",
         " nginx",
@@ -79,6 +84,7 @@ proptest! {
     fn any_value_of_any_key(
         key in prop::sample::select(vec![
             "image", "command", "entrypoint", "environment", "networks", "ports", "volumes", "deploy", "labels",
+            "secrets", "configs",
         ]),
         value in "[a-z0-9:./${}\\[\\]\"', -]{0,24}",
     ) {

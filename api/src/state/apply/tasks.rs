@@ -57,6 +57,7 @@ impl Run<'_> {
         {
             return Err(missing("network", gone));
         }
+        self.check_blobs(template)?;
         match task.node {
             Some(node) => self.check_place(task.id, node, &task.addresses, &task.ports)?,
             None if task.addresses.is_empty() && task.ports.is_empty() => {}

@@ -47,6 +47,13 @@ proptest! {
             prop_assert_eq!(state.network_by_name(&network.spec.name), Some(network));
             prop_assert_eq!(state.vni_holder(network.vni), Some(network.id));
         }
+        for blob in state.blobs().values() {
+            let key = blob.spec.key();
+            prop_assert!(state.blobs_named(&key).any(|found| found == blob));
+            let newest = state.blobs().values().filter(|b| b.spec.key() == key).max_by_key(|b| b.version);
+            let found = state.find_blob(key.kind, &key.name);
+            prop_assert_eq!(Some(found), newest.map(|b| Lookup::Found(b.clone())));
+        }
         for id in state.nodes().keys() {
             let tasks: Vec<_> = state.tasks().values().filter(|t| t.node == Some(*id)).collect();
             prop_assert_eq!(state.tasks_of_node(*id).collect::<Vec<_>>(), tasks);

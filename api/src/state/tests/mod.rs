@@ -1,5 +1,6 @@
 //! The state's invariants, each under random transactions ([`random`]), and its rules by hand.
 
+mod blobs;
 mod forward_only;
 mod indexes;
 mod one_holder;
@@ -25,6 +26,7 @@ type Contents = (
     BTreeMap<NetworkId, Arc<Network>>,
     BTreeMap<ServiceId, Arc<Service>>,
     BTreeMap<String, Arc<Stack>>,
+    BTreeMap<BlobId, Arc<Blob>>,
     BTreeMap<TaskId, Arc<Task>>,
     BTreeMap<(ServiceId, u64), Arc<TaskTemplate>>,
     Indexes,
@@ -39,6 +41,7 @@ fn contents(state: &State) -> Contents {
         s.networks,
         s.services,
         s.stacks,
+        s.blobs,
         s.tasks,
         s.templates,
         s.indexes,
@@ -82,6 +85,40 @@ pub(super) fn spec(name: &str, image: &str, networks: &[u128]) -> ServiceSpec {
     };
     spec.template.container.image = image.into();
     spec.template.networks = networks.iter().map(attach).collect();
+    spec
+}
+
+pub(super) fn blob(id: u128, name: &str, stack: Option<&str>, version: u32) -> Blob {
+    Blob {
+        id: BlobId(id),
+        meta: Meta::default(),
+        version,
+        spec: BlobSpec {
+            kind: BlobKind::Secret,
+            name: name.into(),
+            stack: stack.map(Into::into),
+            labels: Labels::new(),
+            data: b"x".to_vec().into(),
+        },
+    }
+}
+
+/// The template of a service with these secrets.
+pub(super) fn with_blobs(mut spec: ServiceSpec, blobs: &[u128]) -> ServiceSpec {
+    let reference = |id: &u128| BlobRef {
+        blob: BlobId(*id),
+        file: BlobFile {
+            source: BlobKey {
+                kind: BlobKind::Secret,
+                name: format!("b{id}"),
+            },
+            target: format!("/run/secrets/b{id}"),
+            uid: 0,
+            gid: 0,
+            mode: FILE_MODE,
+        },
+    };
+    spec.template.blobs = blobs.iter().map(reference).collect();
     spec
 }
 
@@ -150,6 +187,9 @@ fn resolve(state: &State, revision: u64, mut ops: Vec<Op>) -> Transaction {
                 }
                 (at_revision, service.map(|s| s.meta.revision))
             }
+            Op::UpdateBlob {
+                id, at_revision, ..
+            } => (at_revision, state.blobs().get(id).map(|b| b.meta.revision)),
             Op::CreateTask(task) => {
                 let current = state
                     .services()

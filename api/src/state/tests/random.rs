@@ -105,6 +105,10 @@ impl Draw {
         ServiceId(self.id(state.services().keys().map(|id| id.0), 4))
     }
 
+    fn blob(&mut self, state: &State) -> BlobId {
+        BlobId(self.id(state.blobs().keys().map(|id| id.0), 4))
+    }
+
     fn task(&mut self, state: &State, wanted: impl Fn(&Task) -> bool) -> TaskId {
         TaskId(self.id(
             state.tasks().values().filter(|t| wanted(t)).map(|t| t.id.0),
@@ -168,10 +172,13 @@ impl Draw {
         let image = if self.once_in(2) { "x" } else { "y" };
         let networks: Vec<u128> = (0..self.below(3)).map(|_| self.network(state).0).collect();
         let ports = self.ports();
-        ServiceSpec {
+        let mut blobs: Vec<u128> = (0..self.below(3)).map(|_| self.blob(state).0).collect();
+        blobs.retain(|id| self.once_in(20) || state.blobs().contains_key(&BlobId(*id)));
+        let spec = ServiceSpec {
             ports,
             ..spec(name, image, &networks)
-        }
+        };
+        with_blobs(spec, &blobs)
     }
 
     fn state(&mut self) -> TaskState {
@@ -190,7 +197,7 @@ fn name(draw: &mut Draw, id: u128) -> String {
 }
 
 /// Kinds of changes, the frequent ones several times.
-const KINDS: usize = 40;
+const KINDS: usize = 46;
 
 fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
     match kind {
@@ -302,6 +309,24 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
                 },
             }
         }
+        37..=39 => {
+            let id = draw.free(state.blobs().keys().map(|id| id.0), 4);
+            let name = name(draw, id);
+            let version = u32::try_from(draw.below(3)).unwrap_or(0);
+            let stack = (version > 0).then_some("s");
+            Op::CreateBlob(Box::new(blob(id, &name, stack, version)))
+        }
+        40 => {
+            let id = draw.blob(state);
+            let current = state.blobs().get(&id).map(|b| b.meta.revision);
+            let value = draw.below(2).to_string();
+            Op::UpdateBlob {
+                id,
+                labels: [("l".to_owned(), value)].into(),
+                at_revision: draw.revision(current, revision),
+            }
+        }
+        41 | 42 => Op::RemoveBlob(draw.blob(state)),
         _ => Op::RemoveTask(draw.task(state, |t| t.node.is_none() || t.status.state.is_ended())),
     }
 }
@@ -369,7 +394,7 @@ fn most_transactions_are_taken_and_each_kind_of_change_is() {
     }
     assert!(taken * 2 > all, "{taken} of {all} were taken: {kinds:#?}");
     assert!(waiting > 0, "no task ever waited with an old version");
-    assert_eq!(kinds.len(), 18);
+    assert_eq!(kinds.len(), 21);
     for (kind, (ok, refused)) in &kinds {
         assert!(
             ok > refused || *ok > 30,

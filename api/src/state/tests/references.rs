@@ -10,6 +10,9 @@ proptest! {
                 for attachment in &service.spec.template.networks {
                     assert!(state.networks().contains_key(&attachment.network), "{service:?}");
                 }
+                for reference in &service.spec.template.blobs {
+                    assert!(state.blobs().contains_key(&reference.blob), "{service:?}");
+                }
                 for (network, addr) in &service.vips {
                     assert!(state.networks()[network].subnet.contains(addr), "{service:?}");
                 }
@@ -20,6 +23,9 @@ proptest! {
                     continue;
                 }
                 assert!(task.node.is_none_or(|node| state.nodes().contains_key(&node)), "{task:?}");
+                for reference in &template.blobs {
+                    assert!(state.blobs().contains_key(&reference.blob), "{task:?} {template:?}");
+                }
                 for held in &task.addresses {
                     assert!(state.networks()[&held.network].subnet.contains(&held.addr), "{task:?}");
                 }

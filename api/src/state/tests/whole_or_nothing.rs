@@ -58,6 +58,7 @@ fn replay(state: &mut State, event: Event) {
         Event::Network(id, _, new) => drop(state.set_network(id, new)),
         Event::Service(id, _, new) => drop(state.set_service(id, new)),
         Event::Stack(name, _, new) => drop(state.set_stack(&name, new)),
+        Event::Blob(id, _, new) => drop(state.set_blob(id, new)),
         Event::Task(id, _, new) => drop(state.set_task(id, new)),
         Event::Template(key, _, new) => drop(state.set_template(key, new)),
     }

@@ -11,7 +11,12 @@ fn service(stack: &str, name: &str, networks: &[&str]) -> (String, StackService)
         .iter()
         .map(|n| ((*n).to_owned(), vec![name.to_owned()]))
         .collect();
-    (full, StackService { spec, networks })
+    let service = StackService {
+        spec,
+        networks,
+        blobs: vec![],
+    };
+    (full, service)
 }
 
 fn file() -> StackSpec {
@@ -30,6 +35,7 @@ fn file() -> StackSpec {
             service("shop", "redis", &["demo", "shop_back"]),
             service("shop", "web", &["demo"]),
         ]),
+        ..StackSpec::default()
     }
 }
 

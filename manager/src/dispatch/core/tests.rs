@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{self, cluster_state, running_on};
 use api::model::{NetworkAttachment, NodeStatus, ServiceId, TaskState, TaskStatus, Timestamp};
-use api::proto::{AssignedTask, Endpoint, NetworkView, ServiceView};
+use api::proto::{AssignedBlob, AssignedTask, Endpoint, NetworkView, ServiceView};
 use api::state::{Op, Transaction};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,6 +14,7 @@ struct Known {
     networks: BTreeMap<Bytes, NetworkView>,
     endpoints: BTreeMap<(Bytes, Bytes), Endpoint>,
     services: BTreeMap<(Bytes, Bytes), ServiceView>,
+    blobs: BTreeMap<Bytes, AssignedBlob>,
 }
 
 impl Known {
@@ -50,6 +51,16 @@ impl Known {
             self.services
                 .insert((service.network.clone(), service.service.clone()), service);
         }
+        for id in message.blobs_removed {
+            assert!(
+                self.blobs.remove(&id).is_some(),
+                "not known, yet to be forgotten"
+            );
+        }
+        for blob in message.blobs {
+            let twice = self.blobs.insert(blob.id.clone(), blob);
+            assert!(twice.is_none(), "sent though it is known");
+        }
     }
 
     /// Without what a node is not told again: its own reports, and the stack of a service that is gone.
@@ -75,6 +86,10 @@ fn full(state: &State, node: NodeId) -> Known {
             convert::id_bytes(task.id.0),
             view::assigned_task(state, task).unwrap(),
         );
+        for reference in &state.template(task).unwrap().blobs {
+            let blob = view::content(&state.blobs()[&reference.blob]);
+            known.blobs.insert(blob.id.clone(), blob);
+        }
         for held in &task.addresses {
             let id = convert::id_bytes(held.network.0);
             known
@@ -125,12 +140,16 @@ enum Step {
         id: u128,
         networks: u8,
         vip: bool,
+        blobs: u8,
     },
     UpdateService {
         id: u128,
         networks: u8,
         alias: bool,
+        blobs: u8,
     },
+    Blob(u128),
+    RemoveBlob(u128),
     RemoveService(u128),
     RemoveNetwork(u128),
     Network(u128),
@@ -156,10 +175,12 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0usize..12, state()).prop_map(|(nth, state)| Step::Status(nth, state)),
         3 => (0usize..12, state()).prop_map(|(nth, state)| Step::Desired(nth, state)),
         2 => (0usize..12).prop_map(Step::RemoveTask),
-        3 => (service.clone(), 0u8..8, any::<bool>())
-            .prop_map(|(id, networks, vip)| Step::Service { id, networks, vip }),
-        2 => (service.clone(), 0u8..8, any::<bool>())
-            .prop_map(|(id, networks, alias)| Step::UpdateService { id, networks, alias }),
+        3 => (service.clone(), 0u8..8, any::<bool>(), 0u8..8)
+            .prop_map(|(id, networks, vip, blobs)| Step::Service { id, networks, vip, blobs }),
+        2 => (service.clone(), 0u8..8, any::<bool>(), 0u8..8)
+            .prop_map(|(id, networks, alias, blobs)| Step::UpdateService { id, networks, alias, blobs }),
+        3 => (1u128..4).prop_map(Step::Blob),
+        1 => (1u128..4).prop_map(Step::RemoveBlob),
         1 => service.prop_map(Step::RemoveService),
         1 => network.clone().prop_map(Step::RemoveNetwork),
         3 => network.prop_map(Step::Network),
@@ -179,6 +200,15 @@ fn attachments(bits: u8, alias: bool) -> Vec<NetworkAttachment> {
             network: NetworkId(network),
             aliases: if alias { vec!["db".into()] } else { vec![] },
         })
+        .collect()
+}
+
+/// Files of these secrets, those that are there.
+fn references(state: &State, bits: u8) -> Vec<api::model::BlobRef> {
+    (1u128..4)
+        .filter(|id| bits & (1 << (id - 1)) != 0)
+        .filter_map(|id| state.blobs().get(&api::model::BlobId(id)))
+        .map(|blob| testing::reference(blob))
         .collect()
 }
 
@@ -320,9 +350,15 @@ impl World {
                 });
             }
             Step::RemoveTask(nth) => self.attempt(Op::RemoveTask(self.nth(nth))),
-            Step::Service { id, networks, vip } => {
+            Step::Service {
+                id,
+                networks,
+                vip,
+                blobs,
+            } => {
                 let mut service = testing::service(id, &format!("shop_s{id}"));
                 service.spec.template.networks = attachments(networks, false);
+                service.spec.template.blobs = references(&self.state, blobs);
                 if vip {
                     let last = 200 + u8::try_from(id).unwrap();
                     for on in &service.spec.template.networks {
@@ -338,12 +374,14 @@ impl World {
                 id,
                 networks,
                 alias,
+                blobs,
             } => {
                 let Some(there) = self.state.services().get(&ServiceId(id)).cloned() else {
                     return;
                 };
                 let mut spec = there.spec.clone();
                 spec.template.networks = attachments(networks, alias);
+                spec.template.blobs = references(&self.state, blobs);
                 self.attempt(Op::UpdateService {
                     id: there.id,
                     spec: Box::new(spec),
@@ -352,6 +390,11 @@ impl World {
                 });
             }
             Step::RemoveService(id) => self.attempt(Op::RemoveService(ServiceId(id))),
+            Step::Blob(id) => {
+                let blob = testing::blob(id, &format!("secret{id}"));
+                self.attempt(Op::CreateBlob(Box::new(blob)));
+            }
+            Step::RemoveBlob(id) => self.attempt(Op::RemoveBlob(api::model::BlobId(id))),
             Step::RemoveNetwork(id) => self.attempt(Op::RemoveNetwork(NetworkId(id))),
             Step::Network(id) => {
                 let network = testing::network(id, &format!("net{id}"), None);
@@ -468,6 +511,58 @@ fn a_nodes_own_reports_are_not_told_back() {
     let events = std::mem::take(&mut world.events);
     assert_eq!(events.len(), 1);
     assert_eq!(world.core.advance(&world.state, events.iter()), []);
+}
+
+/// Of two services that use two secrets, on three nodes.
+#[test]
+fn a_secret_is_told_to_the_nodes_of_its_tasks_and_to_no_other() {
+    let mut world = World::new();
+    let secrets = [1, 2].map(|id| testing::blob(id, &format!("secret{id}")));
+    let ops = secrets.clone().map(|b| Op::CreateBlob(Box::new(b)));
+    testing::apply(&mut world.state, ops.to_vec());
+    for (id, name) in [(1, "shop_web"), (2, "shop_db")] {
+        let mut service = testing::service(id, name);
+        let used = secrets.iter().filter(|b| id == 2 || b.id == BlobId(1));
+        service.spec.template.blobs = used.map(testing::reference).collect();
+        testing::apply(&mut world.state, vec![Op::CreateService(Box::new(service))]);
+    }
+    for id in 1..4 {
+        world.step(Step::Open(id));
+    }
+    let run = |world: &mut World, id, service, node| {
+        let events = testing::running(&mut world.state, id, service, 1, node);
+        world.events.extend(events);
+        world.deliver();
+    };
+    let end = |world: &mut World, id| {
+        let status = TaskStatus {
+            state: TaskState::Complete,
+            ..TaskStatus::default()
+        };
+        let id = TaskId(id);
+        world.attempt(Op::SetTaskStatus { id, status });
+        world.deliver();
+    };
+    let known = |world: &World| {
+        [1, 2, 3].map(|node| {
+            let blobs = world.known[&NodeId(node)].blobs.keys();
+            blobs
+                .map(|id| convert::blob_id(id).unwrap().0)
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(known(&world), [vec![], vec![], vec![]]);
+    run(&mut world, 11, 1, 1);
+    assert_eq!(known(&world), [vec![1], vec![], vec![]]);
+    run(&mut world, 12, 2, 2);
+    run(&mut world, 13, 2, 1);
+    assert_eq!(known(&world), [vec![1, 2], vec![1, 2], vec![]]);
+    // One that has its task's secrets is told them once, and forgets what its last task of them used.
+    end(&mut world, 13);
+    assert_eq!(known(&world), [vec![1], vec![1, 2], vec![]]);
+    end(&mut world, 11);
+    end(&mut world, 12);
+    assert_eq!(known(&world), [vec![], vec![], vec![]]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
 
 use crate::codec::damaged;
+use crate::database::{panic_text, wait_until_free};
 use crate::error::{OpenError, ProposeError, cause, closing, write_failed};
 use crate::flusher::Flusher;
 use crate::log::Log;
@@ -21,7 +22,7 @@ use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
 };
 use openraft::network::{RaftNetworkFactory, RaftNetworkV2};
-use openraft::storage::RaftLogStorage;
+use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -120,11 +121,7 @@ async fn blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(failed) => {
             let why = match failed.try_into_panic() {
-                Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-                    (Some(text), _) => (*text).to_owned(),
-                    (_, Some(text)) => text.clone(),
-                    _ => "it can't be read".into(),
-                },
+                Ok(panic) => panic_text(&*panic),
                 Err(failed) => failed.to_string(),
             };
             Err(damaged(&format!("the store in {}", dir.display()), why))
@@ -181,8 +178,12 @@ impl Handle {
     {
         log.tidy().await?;
         let dir = options.dir.join("snapshots");
-        let (machine, damaged) =
+        let (machine, wrong) =
             blocking(&options.dir, move || Machine::open(Snapshots::open(dir)?)).await?;
+        if machine.applied().is_some() && log.read_vote().await?.is_none() {
+            let what = format!("the log in {}", log.dir().display());
+            return Err(damaged(&what, "it is gone, and there is a snapshot").into());
+        }
         let purged = log.get_log_state().await?.last_purged_log_id;
         if purged > machine.applied() {
             let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);
@@ -190,7 +191,7 @@ impl Handle {
             return Err(OpenError::Gap {
                 purged,
                 snapshot,
-                damaged,
+                damaged: wrong,
             });
         }
         let (flusher, dir) = (log.flusher(), log.dir());
@@ -466,7 +467,7 @@ fn is_blank(state: &State) -> bool {
 async fn close(flusher: Flusher, dir: PathBuf) {
     let work = move || {
         flusher.close();
-        Log::wait_until_free(&dir);
+        wait_until_free(&dir);
     };
     if let Err(error) = tokio::task::spawn_blocking(work).await {
         tracing::error!(%error, "closing the log");

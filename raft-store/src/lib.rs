@@ -1,6 +1,6 @@
 //! The replicated state: openraft on sled, the cluster's state as its machine, snapshots in files.
 //!
-//! - `log.rs`: openraft's log. The only file that names sled; `flusher.rs` makes its writes durable.
+//! - `log.rs`: openraft's log, `database.rs` opens it. Only these name sled; `flusher.rs` makes its writes durable.
 //! - `codec.rs`: bytes on disk, each behind a format version.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
@@ -12,12 +12,15 @@
 //! what can't be read is never passed over.
 
 mod codec;
+mod database;
+mod db_file;
 mod disk;
 mod error;
 mod flusher;
 mod handle;
 mod log;
 mod machine;
+mod mark;
 mod members;
 mod network;
 mod snapshot;

@@ -1,4 +1,4 @@
-//! openraft's log on sled. The only file that names sled.
+//! openraft's log on sled. Only this file and `database.rs`, which opens it, name sled.
 //!
 //! Writes keep their order: each goes to sled where openraft asks for it, and is durable once the
 //! [`Flusher`]'s thread has flushed sled and called `fdatasync` on its file (sled's own `flush` does not
@@ -10,8 +10,10 @@
 //! is, and what a crash leaves without one is removed at the next start.
 
 use crate::codec;
+use crate::database::{self, open_failed, said_where, sled_failed};
 use crate::disk;
 use crate::flusher::{Flusher, IN_FLIGHT};
+use crate::mark::{Mark, Reached};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
@@ -22,20 +24,14 @@ use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of an entry in one value.
 const PART: usize = 4 * 1024;
 /// Bytes in one batch.
 const PIECE: usize = IN_FLIGHT;
-/// sled's cache, bytes: the log is written, and read only at start and by followers that are behind.
-const CACHE: u64 = 8 << 20;
 /// Bytes of entries read at once for a follower.
 const READ_AT_ONCE: usize = 4 << 20;
-
-/// How long a closed log may still be in use.
-const FREE_BOUND: Duration = Duration::from_secs(5);
 
 type Key = [u8; 12];
 
@@ -46,6 +42,12 @@ pub(crate) struct Log {
     entries: sled::Tree,
     records: sled::Tree,
     flusher: Flusher,
+    /// What the next sync makes durable at least.
+    reached: Arc<Mutex<Reached>>,
+    /// What was durable when it was opened.
+    before: Option<Reached>,
+    /// Where the file could not be read before it was opened.
+    suspects: Arc<Vec<u64>>,
 }
 
 /// A batch on its way.
@@ -77,27 +79,42 @@ fn key(index: u64, part: u32) -> Key {
 }
 
 impl Log {
-    /// Opens the log, making it. `sync` makes what was written to its file durable.
+    /// Opens the log, making it. `sync` makes what was written to its file durable. The folder is free after a
+    /// failure.
     pub fn open(
+        dir: &Path,
+        sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let opened = Self::open_in(dir, sync);
+        if let Err(error) = &opened
+            && error.kind() != io::ErrorKind::ResourceBusy
+        {
+            database::wait_until_free(dir);
+        }
+        opened
+    }
+
+    fn open_in(
         dir: &Path,
         mut sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         disk::make_dir(dir)?;
-        let failed = |error: sled::Error| open_failed(dir, error);
-        let db = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE)
-            .flush_every_ms(None)
-            .open()
-            .map_err(failed)?;
+        let (db, awake, suspects) = database::open(dir)?;
+        let failed = |error: sled::Error| said_where(open_failed(dir, error), dir, &suspects);
         let (entries, records) = (
             db.open_tree("log").map_err(failed)?,
             db.open_tree("records").map_err(failed)?,
         );
         let file = File::open(dir.join("db"))?;
+        let (mut mark, before) = Mark::open(dir.join("mark"))?;
+        let reached = Arc::new(Mutex::new(before.unwrap_or_default()));
+        let known = reached.clone();
         let mut sync = move || {
+            let _until_closed = &awake;
+            let now = *known.lock().unwrap_or_else(PoisonError::into_inner);
             db.flush().map_err(sled_failed)?;
-            sync(&file)
+            sync(&file)?;
+            mark.write(now)
         };
         // sled syncs neither its settings nor the folder.
         for entry in std::fs::read_dir(dir)? {
@@ -114,6 +131,9 @@ impl Log {
             entries,
             records,
             flusher,
+            reached,
+            before,
+            suspects: Arc::new(suspects),
         };
         Ok(log)
     }
@@ -128,26 +148,21 @@ impl Log {
         self.dir.clone()
     }
 
-    /// After the flusher was closed: waits, not for ever, until the folder is free again. sled lets go of its
-    /// file only when nothing that was going on then still is, and looks for that only now and then. Blocks.
-    pub fn wait_until_free(dir: &Path) {
-        let Ok(file) = File::open(dir.join("db")) else {
-            return;
-        };
-        let end = Instant::now() + FREE_BOUND;
-        while file.try_lock().is_err() {
-            if Instant::now() > end {
-                tracing::warn!(dir = %dir.display(), "the log is closed, and still in use");
-                return;
-            }
-            sled::crossbeam_pin().flush();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what a crash has left of unfinished work, and reads enough to know that this version can.
+    /// Removes what a crash has left of unfinished work, and reads all of it: this version can, and nothing is
+    /// missing that was durable.
     pub async fn tidy(&mut self) -> io::Result<()> {
-        self.read_vote().await?;
+        let done = self.repair().await;
+        done.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => said_where(error, &self.dir, &self.suspects),
+            _ => error,
+        })
+    }
+
+    async fn repair(&mut self) -> io::Result<()> {
         self.read_committed().await?;
         if let Some(purged) = self.get::<LogId>("purged")? {
             self.remove_from_front(purged.index).await?;
@@ -169,9 +184,68 @@ impl Log {
             piece.remove(&key, value.len());
         }
         self.write(piece).await?;
-        self.flusher.barrier().await?;
-        self.get_log_state().await?;
-        Ok(())
+        let now = self.verify().await?;
+        *self.reached() = now;
+        self.flusher.barrier().await
+    }
+
+    /// Reads it all: no entry is missing between two others, and it reaches as far as it did. How far.
+    async fn verify(&mut self) -> io::Result<Reached> {
+        let damaged = |why: String| {
+            let what = format!("the log in {}", self.dir.display());
+            Err(codec::damaged(&what, why))
+        };
+        let purged = self.get::<LogId>("purged")?;
+        let mut last = purged;
+        loop {
+            let next = last.map_or(0, |id| id.index + 1);
+            let entries = self.read(next.., READ_AT_ONCE)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                let (id, next) = (entry.log_id(), last.map_or(0, |id| id.index + 1));
+                if id.index != next {
+                    return damaged(format!(
+                        "entry {next} is missing, entry {} is there",
+                        id.index
+                    ));
+                }
+                if last.is_some_and(|last| last.leader_id > id.leader_id) {
+                    return damaged(format!("entry {next} is older than the one before it"));
+                }
+                last = Some(id);
+            }
+        }
+        let vote = self.get::<Vote>("vote")?;
+        let now = Reached {
+            vote: vote.as_ref().map(voted),
+            last: last.as_ref().map(position),
+        };
+        let Some(before) = self.before else {
+            return Ok(now);
+        };
+        if now.vote < before.vote {
+            return damaged("its last vote is missing".into());
+        }
+        let Some((leader, index)) = before.last else {
+            return Ok(now);
+        };
+        // Of those that were purged on purpose nothing is left to compare.
+        if purged.is_none_or(|purged| purged.index < index) {
+            let found = self.read(index..=index, 1)?.pop();
+            match found.as_ref().map(|entry| position(&entry.log_id()).0) {
+                Some(found) if found >= leader => {}
+                Some(_) => return damaged(format!("entry {index} is older than it was")),
+                None => {
+                    let end = last.map_or("is empty".into(), |id| {
+                        format!("ends at entry {}", id.index)
+                    });
+                    return damaged(format!("it {end}, and entry {index} was acknowledged"));
+                }
+            }
+        }
+        Ok(now)
     }
 
     fn what(&self, index: u64) -> String {
@@ -295,27 +369,13 @@ impl Log {
     }
 }
 
-fn sled_failed(error: sled::Error) -> io::Error {
-    match error {
-        sled::Error::Io(error) => error,
-        sled::Error::Corruption { at, .. } => {
-            codec::damaged("the log's database", format!("at {at:?}"))
-        }
-        error => io::Error::other(error),
-    }
+fn position(id: &LogId) -> ((u64, u64), u64) {
+    ((id.leader_id.term, id.leader_id.node_id), id.index)
 }
 
-fn open_failed(dir: &Path, error: sled::Error) -> io::Error {
-    let error = sled_failed(error);
-    // sled says so in words alone.
-    if error.to_string().contains("could not acquire lock") {
-        let text = format!(
-            "the log in {} is in use; does another clusterd run with this state folder?",
-            dir.display()
-        );
-        return io::Error::new(io::ErrorKind::ResourceBusy, text);
-    }
-    disk::named(error, "open the log in", dir)
+fn voted(vote: &Vote) -> ((u64, u64), bool) {
+    let leader = vote.leader_id;
+    ((leader.term, leader.node_id), vote.committed)
 }
 
 impl RaftLogReader<TypeConfig> for Log {
@@ -366,6 +426,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.put("vote", vote)?;
+        self.reached().vote = Some(voted(vote));
         self.flusher.barrier().await
     }
 
@@ -388,8 +449,10 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         let mut piece = Piece::default();
+        let mut last = None;
         for entry in entries {
             let index = entry.log_id().index;
+            last = Some(position(&entry.log_id()));
             let bytes = codec::encode_entry(&entry)?;
             self.make_room(&mut piece, bytes.len()).await?;
             let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
@@ -400,10 +463,16 @@ impl RaftLogStorage<TypeConfig> for Log {
         }
         // Readable now; durable when the callback is told.
         self.write(piece).await?;
+        if last.is_some() {
+            self.reached().last = last;
+        }
         self.flusher.tell(callback).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        // What is promised first, then what was: a crash in between leaves more than was promised.
+        self.reached().last = last.as_ref().map(position);
+        self.flusher.barrier().await?;
         self.remove_from_back(last.map_or(0, |id| id.index + 1))
             .await?;
         self.flusher.barrier().await
@@ -412,6 +481,10 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         // The mark first: a crash in between leaves entries too many, not too few.
         self.put("purged", &upto)?;
+        {
+            let mut reached = self.reached();
+            reached.last = reached.last.max(Some(position(&upto)));
+        }
         self.remove_from_front(upto.index).await?;
         self.flusher.barrier().await
     }

@@ -39,7 +39,7 @@ async fn close(log: Log) {
     drop(log);
     tokio::task::spawn_blocking(move || {
         flusher.close();
-        Log::wait_until_free(&dir);
+        database::wait_until_free(&dir);
     })
     .await
     .unwrap();
@@ -144,11 +144,11 @@ async fn a_newer_format_is_refused_at_the_start() {
     for damage in ["vote", "purged", "committed", "entry"] {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(dir.path()).await;
-        append(&mut log, vec![entry(1, 10)]).await;
+        append(&mut log, vec![entry(0, 10)]).await;
         match damage {
             "entry" => drop(
                 log.entries
-                    .insert(key(1, 0), vec![codec::FORMAT + 1, 0])
+                    .insert(key(0, 0), vec![codec::FORMAT + 1, 0])
                     .unwrap(),
             ),
             name => drop(
@@ -206,6 +206,7 @@ proptest! {
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let mut log = open(dir.path()).await;
+            log.purge(id(0)).await.unwrap();
             let mut model: BTreeMap<u64, Entry> = BTreeMap::new();
             let (mut next, mut purged) = (1, 0);
             for step in steps {

@@ -1,6 +1,7 @@
 //! openraft's own suite over our storage, and clusters in one process whose every message passes the wire.
 
 mod cluster;
+mod disk;
 mod net;
 mod power;
 mod refusals;

@@ -1,0 +1,139 @@
+//! Opens sled's database, and says what it doesn't: where its file is damaged, and that a write has failed.
+
+use crate::codec;
+use crate::db_file;
+use crate::disk;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// sled's cache, bytes: the log is written, and read only at start and by followers that are behind.
+const CACHE: u64 = 8 << 20;
+/// How long a closed log may still be in use.
+const FREE_BOUND: Duration = Duration::from_secs(5);
+
+/// How long one may wait for a write that has failed.
+const WAKE: Duration = Duration::from_millis(200);
+
+/// Opens it, making it. What is returned with it keeps a thread awake until it is dropped; and where the file
+/// could not be read.
+pub(crate) fn open(dir: &Path) -> io::Result<(sled::Db, mpsc::Sender<()>, Vec<u64>)> {
+    let suspects = prepare(dir)?;
+    let failed = |error: sled::Error| said_where(open_failed(dir, error), dir, &suspects);
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE)
+        .flush_every_ms(None);
+    // For damage that it doesn't look for it has panics.
+    let open = std::panic::AssertUnwindSafe(|| config.open());
+    let db = match std::panic::catch_unwind(open) {
+        Ok(opened) => opened.map_err(failed)?,
+        Err(panic) => {
+            let what = format!("the log in {}", dir.display());
+            let error = codec::damaged(&what, panic_text(&*panic));
+            return Err(said_where(error, dir, &suspects));
+        }
+    };
+    let awake = wake(config, db.clone())?;
+    Ok((db, awake, suspects))
+}
+
+/// After the flusher was closed: waits, not for ever, until the folder is free again. sled lets go of its
+/// file only when nothing that was going on then still is, and looks for that only now and then. Blocks.
+pub(crate) fn wait_until_free(dir: &Path) {
+    let Ok(file) = File::open(dir.join("db")) else {
+        return;
+    };
+    let end = Instant::now() + FREE_BOUND;
+    while file.try_lock().is_err() {
+        if Instant::now() > end {
+            tracing::warn!(dir = %dir.display(), "the log is closed, and still in use");
+            return;
+        }
+        sled::crossbeam_pin().flush();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Before sled opens the folder: what it would misread goes, what it will read lasts. Where its file can't be
+/// read, which it wouldn't say.
+fn prepare(dir: &Path) -> io::Result<Vec<u64>> {
+    for entry in std::fs::read_dir(dir).map_err(|e| disk::named(e, "list", dir))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        // A page table cut off as it was written; sled would take it for the newest.
+        if name.is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            std::fs::remove_file(&path).map_err(|e| disk::named(e, "remove", &path))?;
+        } else if name.is_some_and(|name| name.starts_with("snap.")) {
+            db_file::check_page_table(&path)?;
+        }
+    }
+    let db = dir.join("db");
+    match File::open(&db).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(disk::named(error, "sync", &db));
+        }
+        _ => {}
+    }
+    // All of it, and so from now on from memory: an error in reading is an end of the file to sled, which then
+    // writes over what comes after.
+    db_file::suspects(&db)
+}
+
+/// What a panic says, its first line.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "it can't be read",
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A thread that wakes who waits in sled for a write that has failed, which sled doesn't always do: with its
+/// first failure known, another flush tells all. Ends with what is returned.
+fn wake(config: sled::Config, db: sled::Db) -> io::Result<mpsc::Sender<()>> {
+    let (until, ends) = mpsc::channel();
+    let work = move || {
+        while ends.recv_timeout(WAKE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if let Err(error) = config.global_error() {
+                tracing::debug!(%error, "the log's database has failed");
+                drop(db.flush());
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("raft-log-wake".into())
+        .spawn(work)?;
+    Ok(until)
+}
+
+pub(crate) fn said_where(error: io::Error, dir: &Path, suspects: &[u64]) -> io::Error {
+    let places = db_file::told(&dir.join("db"), suspects);
+    io::Error::new(error.kind(), format!("{error}{places}"))
+}
+
+pub(crate) fn sled_failed(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        sled::Error::Corruption { at, .. } => {
+            codec::damaged("the log's database", format!("at {at:?}"))
+        }
+        error => io::Error::other(error),
+    }
+}
+
+pub(crate) fn open_failed(dir: &Path, error: sled::Error) -> io::Error {
+    let error = sled_failed(error);
+    // sled says so in words alone.
+    if error.to_string().contains("could not acquire lock") {
+        let text = format!(
+            "the log in {} is in use; does another clusterd run with this state folder?",
+            dir.display()
+        );
+        return io::Error::new(io::ErrorKind::ResourceBusy, text);
+    }
+    disk::named(error, "open the log in", dir)
+}

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// sled's cache, bytes: the log is written, and read only at start and by followers that are behind.
 const CACHE: u64 = 8 << 20;
+/// The file that says how far the log is durable.
+pub(crate) const MARK: &str = "mark";
 /// How long a closed log may still be in use.
 const FREE_BOUND: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,23 @@ pub(crate) fn wait_until_free(dir: &Path) {
 /// Before sled opens the folder: what it would misread goes, what it will read lasts. Where its file can't be
 /// read, which it wouldn't say.
 fn prepare(dir: &Path) -> io::Result<Vec<u64>> {
+    let settings = dir.join("conf");
+    if let Err(error) = db_file::check_settings(&settings) {
+        // The mark is written when a database was first opened whole.
+        let was_opened = std::fs::metadata(dir.join(MARK)).is_ok_and(|mark| mark.len() > 0);
+        if was_opened || error.kind() != io::ErrorKind::InvalidData {
+            return Err(error);
+        }
+        for name in ["db", "conf", MARK] {
+            let path = dir.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(disk::named(error, "remove", &path));
+                }
+                _ => {}
+            }
+        }
+    }
     for entry in std::fs::read_dir(dir).map_err(|e| disk::named(e, "list", dir))? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());

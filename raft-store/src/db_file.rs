@@ -61,6 +61,21 @@ pub(crate) fn check_page_table(path: &Path) -> io::Result<()> {
     }
 }
 
+/// sled's settings, of which it reads what it can: the settings, their checksum. None is fine.
+pub(crate) fn check_settings(path: &Path) -> io::Result<()> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(|e| named(e, "read", path))?,
+    };
+    match bytes.split_last_chunk() {
+        Some((body, sum)) if crc32fast::hash(body) == u32::from_le_bytes(*sum) => Ok(()),
+        _ => Err(damaged(
+            &format!("the log's settings {}", path.display()),
+            "their checksum is another",
+        )),
+    }
+}
+
 /// In words.
 pub(crate) fn told(path: &Path, found: &[u64]) -> String {
     if found.is_empty() {

@@ -10,11 +10,12 @@
 //! is, and what a crash leaves without one is removed at the next start.
 
 use crate::codec;
-use crate::database::{self, open_failed, said_where, sled_failed};
+use crate::database::{self, open_failed, panic_text, said_where, sled_failed};
 use crate::disk;
 use crate::flusher::{Flusher, IN_FLIGHT};
 use crate::mark::{Mark, Reached};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
+use futures_util::FutureExt;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -23,6 +24,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,7 +108,7 @@ impl Log {
             db.open_tree("records").map_err(failed)?,
         );
         let file = File::open(dir.join("db"))?;
-        let (mut mark, before) = Mark::open(dir.join("mark"))?;
+        let (mut mark, before) = Mark::open(dir.join(database::MARK))?;
         let reached = Arc::new(Mutex::new(before.unwrap_or_default()));
         let known = reached.clone();
         let mut sync = move || {
@@ -155,7 +157,12 @@ impl Log {
     /// Removes what a crash has left of unfinished work, and reads all of it: this version can, and nothing is
     /// missing that was durable.
     pub async fn tidy(&mut self) -> io::Result<()> {
-        let done = self.repair().await;
+        // sled has panics for damage that it doesn't look for.
+        let done = AssertUnwindSafe(self.repair()).catch_unwind().await;
+        let done = done.unwrap_or_else(|panic| {
+            let what = format!("the log in {}", self.dir.display());
+            Err(codec::damaged(&what, panic_text(&*panic)))
+        });
         done.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => said_where(error, &self.dir, &self.suspects),
             _ => error,

@@ -38,7 +38,7 @@ async fn check(dir: &Path, names: &[String], acknowledged: usize, what: &str) {
     handle.shutdown().await;
 }
 
-async fn lose_power(seed: u64, writes: usize, cuts: usize) {
+async fn lose_power(seed: u64, writes: usize, cuts: usize, agains: usize) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("disk");
     std::fs::create_dir(&root).unwrap();
@@ -80,24 +80,26 @@ async fn lose_power(seed: u64, writes: usize, cuts: usize) {
         check(&left, &names, count, &what).await;
         // And again, while it was repairing itself.
         let done = world.take();
-        let end = base + dice.below(done.len() + 1 - base);
-        let fate = FATES[dice.below(FATES.len())];
-        let again = dir.path().join(format!("again{cut}"));
-        image::write(&done, end, fate, &mut dice, &left, &again);
-        let what = format!(
-            "{what}; again ({fate:?}) after {end} of {} calls",
-            done.len()
-        );
-        check(&again, &names, count, &what).await;
+        for n in 0..agains {
+            let end = base + dice.below(done.len() + 1 - base);
+            let fate = FATES[dice.below(FATES.len())];
+            let again = dir.path().join(format!("again{cut}.{n}"));
+            image::write(&done, end, fate, &mut dice, &left, &again);
+            let what = format!(
+                "{what}; again ({fate:?}) after {end} of {base}..{} calls",
+                done.len()
+            );
+            check(&again, &names, count, &what).await;
+            let _ = std::fs::remove_dir_all(&again);
+        }
         // The database may still be at it.
         let _ = std::fs::remove_dir_all(&left);
-        let _ = std::fs::remove_dir_all(&again);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_the_loss_of_power() {
-    lose_power(1, 60, 16).await;
+    lose_power(1, 60, 16, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,6 +107,6 @@ async fn what_was_acknowledged_survives_the_loss_of_power() {
 async fn what_was_acknowledged_survives_many_losses_of_power() {
     let seeds = std::env::var("SEEDS").ok();
     for seed in 0..seeds.and_then(|n| n.parse().ok()).unwrap_or(50) {
-        lose_power(seed, 80, 40).await;
+        lose_power(seed, 80, 40, 3).await;
     }
 }

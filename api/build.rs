@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
-        "objects", "control", "stream", "node", "dispatch", "ca", "raft",
+        "objects", "control", "stream", "node", "dispatch", "ca", "raft", "backup",
     ]
     .map(|name| format!("proto/clusterd/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;

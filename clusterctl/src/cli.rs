@@ -2,8 +2,8 @@
 
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
-    completions, config, deploy, exec, image, init, join, join_token, leave, man, network, node,
-    secret, service, stack, status,
+    backup, completions, config, deploy, exec, image, init, join, join_token, leave, man, network,
+    node, restore, secret, service, stack, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -44,6 +44,8 @@ pub enum Command {
     Config(config::Args),
     Exec(exec::Args),
     Image(image::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

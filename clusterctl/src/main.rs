@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod names;
 mod output;
+mod passphrase;
 mod progress;
 mod time;
 

@@ -25,6 +25,13 @@ fn span(seconds: i64) -> String {
     "less than a second".into()
 }
 
+/// A point in time: `2026-01-02T03:04:05Z`.
+pub fn show(at_ms: i64) -> String {
+    // To the second: who compares more precisely takes JSON.
+    Timestamp::from_second(at_ms.div_euclid(1000))
+        .map_or_else(|_| at_ms.to_string(), |at| at.to_string())
+}
+
 /// A point in time, as `--since` takes it: `10m`, `1h30m`, or `2026-01-02T03:04:05Z`.
 ///
 /// # Errors

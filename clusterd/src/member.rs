@@ -171,7 +171,7 @@ fn material(identity: &Identity) -> Material {
 }
 
 /// What this machine is.
-fn describe(hostname: &str) -> NodeDescription {
+pub fn describe(hostname: &str) -> NodeDescription {
     let uname = nix::sys::utsname::uname().ok();
     let arch = uname
         .map(|u| u.machine().to_string_lossy().into_owned())
@@ -347,6 +347,37 @@ impl Member {
                 bound.as_secs()
             ),
         }
+    }
+
+    /// Which of the managers can be reached; none on a worker.
+    pub async fn quorum(&self) -> Option<manager::Quorum> {
+        match &self.manager {
+            Some(manager) => Some(manager.quorum().await),
+            None => None,
+        }
+    }
+
+    /// Waits until this manager leads: the revision.
+    ///
+    /// # Errors
+    /// When it doesn't within the bound.
+    pub async fn wait_alone(&self, bound: Duration) -> Result<u64> {
+        let Some(manager) = &self.manager else {
+            bail!("this machine is no manager");
+        };
+        let handle = manager.handle();
+        let mut leadership = handle.leadership();
+        let leads = async { leadership.wait_for(|now| now.own).await.is_ok() };
+        if !matches!(tokio::time::timeout(bound, leads).await, Ok(true)) {
+            bail!(
+                "this manager does not lead within {} s; its log says why",
+                bound.as_secs()
+            );
+        }
+        handle
+            .linearizable()
+            .await
+            .context("it leads, and can't confirm it")
     }
 
     /// What whoever joined this machine should know.

@@ -1,5 +1,7 @@
 //! This machine: what lives as long as the daemon, and its membership, which comes and goes.
 
+mod recover;
+
 use crate::address;
 use crate::checks::Lack;
 use crate::cli::Cli;
@@ -106,6 +108,7 @@ impl Node {
     /// # Errors
     /// What keeps it from starting.
     pub async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
+        self.settle_store(identity.as_ref())?;
         let Some(identity) = identity else {
             tracing::info!(
                 "this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that"

@@ -64,6 +64,7 @@ impl Founding {
             spec,
             ca,
             tokens: new_secrets(),
+            recovery: Default::default(),
         };
         let first = Node {
             id: node,

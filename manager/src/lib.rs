@@ -10,6 +10,7 @@
 //! only a worker uses them too. Never imports the overlay or the agent.
 
 pub mod auth;
+pub mod backup;
 pub mod ca;
 mod clock;
 mod control;
@@ -20,7 +21,9 @@ pub mod identity;
 mod leader;
 mod manager;
 pub mod proxy;
+mod quorum;
 mod raft_rpc;
+pub mod recovery;
 mod sweep;
 mod terms;
 #[cfg(test)]
@@ -32,3 +35,4 @@ pub use clock::now;
 pub use dispatch::LEADER_KEY;
 pub use found::{FoundError, Founding};
 pub use manager::{MESSAGE_MAX, Manager, ManagerConfig, Pace, StartError};
+pub use quorum::Quorum;

@@ -8,6 +8,7 @@ use crate::dispatch::Dispatch;
 use crate::found::Founding;
 use crate::identity::Identity;
 use crate::proxy::{Upstream, forward};
+use crate::quorum::Quorum;
 use crate::raft_rpc::{Network, RaftService, join_raft, leave_raft};
 use crate::terms;
 use crate::upstream::{ManagerPolicy, ManagerUpstream};
@@ -158,6 +159,7 @@ impl Manager {
 
     fn assemble(handle: Handle, config: ManagerConfig) -> Self {
         let ManagerConfig {
+            dir,
             identity,
             addr,
             ca_pem,
@@ -173,6 +175,8 @@ impl Manager {
             addr: addr.clone(),
             turn: Arc::default(),
             stacks: stack_locks(),
+            backups: Arc::default(),
+            scratch: dir.with_extension("scratch"),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -258,6 +262,11 @@ impl Manager {
     /// When there is no quorum, or it is the last one.
     pub async fn leave(&self, node: NodeId, bound: Duration) -> Result<(), Status> {
         leave_raft(&self.upstream(), node, bound).await
+    }
+
+    /// Which of the managers can be reached.
+    pub async fn quorum(&self) -> Quorum {
+        Quorum::of(&self.handle, &self.dialer, self.identity.node).await
     }
 
     /// Before the listeners close: hands the lead over, if it has it and somebody can take it, and ends

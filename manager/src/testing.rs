@@ -127,6 +127,7 @@ pub fn cluster_state() -> State {
             worker: "w".into(),
             manager: "m".into(),
         },
+        recovery: Default::default(),
     };
     let mut state = State::new();
     apply(&mut state, vec![Op::CreateCluster(Box::new(cluster))]);

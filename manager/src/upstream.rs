@@ -4,17 +4,14 @@ use crate::auth::Policy;
 use crate::dialer::Dialer;
 use crate::identity::Identity;
 use crate::proxy::{Failure, Target, Upstream};
+use crate::quorum::Quorum;
 use api::model::{NodeId, Role};
+use api::state::State;
 use arc_swap::ArcSwapOption;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use raft_store::{Handle, Leadership};
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tonic::service::Routes;
-
-/// How long another manager may take to show that it is there.
-const PROBE_BOUND: Duration = Duration::from_millis(1_500);
 
 /// To itself while it leads, else to the leader.
 pub struct ManagerUpstream {
@@ -75,40 +72,11 @@ impl Upstream for ManagerUpstream {
     }
 
     fn explain(&self, failures: Vec<Failure>) -> BoxFuture<'static, String> {
-        let (dialer, me) = (self.dialer.clone(), self.me);
-        let managers = self.handle.managers();
+        let (dialer, me, handle) = (self.dialer.clone(), self.me, self.handle.clone());
         Box::pin(async move {
-            let others = managers.iter().filter(|manager| manager.peer.node_id != me);
-            let asked = others.map(|manager| {
-                let (addr, dialer) = (manager.peer.addr.clone(), dialer.clone());
-                async move {
-                    match timeout(PROBE_BOUND, dialer.probe(&addr)).await {
-                        Ok(Ok(())) => Ok(addr),
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Err(_) => Err(format!("{addr} does not answer")),
-                    }
-                }
-            });
-            let answers = join_all(asked).await;
-            let up = 1 + answers.iter().filter(|answer| answer.is_ok()).count();
-            let voters = managers
-                .iter()
-                .filter(|manager| manager.voter)
-                .count()
-                .max(1);
-            let mut down: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
-            if down.is_empty() {
-                down.extend(failures.into_iter().map(|failure| failure.cause));
-            }
-            let why = if down.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", down.join("; "))
-            };
-            format!(
-                "the cluster has no leader now: {up} of {voters} managers can be reached, {} are needed{why}",
-                voters / 2 + 1
-            )
+            let quorum = Quorum::of(&handle, &dialer, me).await;
+            let causes = failures.into_iter().map(|failure| failure.cause);
+            quorum.explain(handle.read(State::revision), causes.collect())
         })
     }
 }
@@ -146,11 +114,14 @@ impl Policy for ManagerPolicy {
         list.join(", ")
     }
 
-    /// Only the leader's state is new enough to say so.
+    /// Only the leader's state is new enough to say so; who was fenced is so for ever.
     fn is_gone(&self, node: NodeId) -> bool {
-        self.leadership.borrow().own
-            && self
-                .handle
-                .read(|state| state.cluster().is_some() && !state.nodes().contains_key(&node))
+        let leads = self.leadership.borrow().own;
+        self.handle.read(|state| {
+            state.cluster().is_some_and(|cluster| {
+                cluster.recovery.fenced.contains(&node)
+                    || (leads && !state.nodes().contains_key(&node))
+            })
+        })
     }
 }

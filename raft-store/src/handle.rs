@@ -113,7 +113,7 @@ impl std::fmt::Debug for Handle {
 }
 
 /// Runs what blocks. A panic below is an error here: sled has some for damaged files.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -464,7 +464,7 @@ fn is_blank(state: &State) -> bool {
         && state.tasks().is_empty()
 }
 
-async fn close(flusher: Flusher, dir: PathBuf) {
+pub(crate) async fn close(flusher: Flusher, dir: PathBuf) {
     let work = move || {
         flusher.close();
         wait_until_free(&dir);

@@ -5,6 +5,7 @@
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
 //! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
+//! - [`recover`]: the store of a manager that doesn't run, read whole or made anew; [`swap`] puts it in place.
 //! - [`wire`]: openraft's messages as protobuf and back.
 //!
 //! Invariants: what was acknowledged is on the disks of a majority (fdatasync, not only `flush`); writes to
@@ -23,7 +24,9 @@ mod machine;
 mod mark;
 mod members;
 mod network;
+pub mod recover;
 mod snapshot;
+pub mod swap;
 mod types;
 mod watch;
 pub mod wire;

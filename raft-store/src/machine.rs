@@ -3,6 +3,7 @@
 //! An entry that can't be read stops this manager rather than being passed over: all managers' states are
 //! the same, or there is no state.
 
+use crate::recover;
 use crate::snapshot::{Snapshots, Stored};
 use crate::types::{Entry, LogId, Outcome, Peer, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::watch::Ring;
@@ -140,6 +141,21 @@ impl Machine {
     /// Looks at the state as it is now.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock().state)
+    }
+
+    /// Applies entries that nobody waits for.
+    pub(crate) fn replay(&self, entries: Vec<Entry>) -> io::Result<()> {
+        for entry in entries {
+            let (id, step) = read(entry)?;
+            // One that the state refuses was refused when it was made.
+            self.lock_mut().apply(&self.ring, id, step);
+        }
+        Ok(())
+    }
+
+    /// The managers, as of the last entry applied.
+    pub(crate) fn managers(&self) -> Vec<Peer> {
+        recover::peers(self.lock().progress.membership.nodes())
     }
 
     /// The last entry applied.

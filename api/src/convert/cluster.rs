@@ -14,6 +14,7 @@ impl From<&Cluster> for proto::Cluster {
             ca_key_pem: cluster.ca.key_pem.clone(),
             worker_secret: cluster.tokens.worker.clone(),
             manager_secret: cluster.tokens.manager.clone(),
+            recovery: Some((&cluster.recovery).into()),
         }
     }
 }
@@ -34,6 +35,7 @@ impl TryFrom<proto::Cluster> for Cluster {
                 worker: cluster.worker_secret,
                 manager: cluster.manager_secret,
             },
+            recovery: cluster.recovery.unwrap_or_default().try_into()?,
         })
     }
 }

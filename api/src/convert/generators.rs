@@ -3,7 +3,7 @@
 use crate::model::*;
 use crate::state::{Op, Tables, Transaction};
 use ipnet::Ipv4Net;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -64,13 +64,16 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             }
         },
     );
-    (any::<u128>(), meta(), spec, text(), text(), text(), text()).prop_map(
-        |(id, meta, spec, cert_pem, key_pem, worker, manager)| Cluster {
+    let texts = (text(), text(), text(), text());
+    let fenced = btree_set(any::<u128>().prop_map(NodeId), 0..4);
+    (any::<u128>(), meta(), spec, texts, fenced).prop_map(
+        |(id, meta, spec, (cert_pem, key_pem, worker, manager), fenced)| Cluster {
             id: ClusterId(id),
             meta,
             spec,
             ca: ClusterCa { cert_pem, key_pem },
             tokens: JoinSecrets { worker, manager },
+            recovery: Recovery { fenced },
         },
     )
 }

@@ -13,6 +13,7 @@ mod ids;
 mod network;
 mod node;
 mod op;
+mod recovery;
 mod service;
 mod snapshot;
 mod stack;

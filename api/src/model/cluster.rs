@@ -1,6 +1,6 @@
 //! The cluster itself: its identity, its CA and its settings.
 
-use super::{ClusterId, Meta};
+use super::{ClusterId, Meta, Recovery};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -18,6 +18,8 @@ pub struct Cluster {
     pub ca: ClusterCa,
     /// Secret parts of the join tokens.
     pub tokens: JoinSecrets,
+    /// How it was brought back, if it was.
+    pub recovery: Recovery,
 }
 
 /// What the user chose for the whole cluster.

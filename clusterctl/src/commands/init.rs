@@ -1,15 +1,16 @@
 //! `clusterctl init`
 
+use super::recovered;
 use crate::client::Client;
 use crate::output;
 use anyhow::Result;
-use api::proto::InitRequest;
+use api::proto::{ForceNewClusterRequest, InitRequest};
 
 /// Make a cluster, with this machine as its first manager
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  clusterctl init\n  clusterctl init --advertise-addr 192.168.205.10\n  clusterctl init \
-                        --address-pool 10.64.0.0/12 --subnet-prefix 22"
+                        --address-pool 10.64.0.0/12 --subnet-prefix 22\n  clusterctl init --force-new-cluster   # the other managers are lost for good"
 )]
 pub struct Args {
     /// The address other nodes reach this machine at; needed when it has several
@@ -24,9 +25,27 @@ pub struct Args {
     /// Refuse `exec` when it is called on a worker
     #[arg(long)]
     no_worker_exec: bool,
+    /// On a manager whose cluster has lost its majority for good: go on with this machine as the only manager
+    ///
+    /// It keeps what it has of the cluster's state, the cluster's id and CA, and all workers with their containers.
+    /// Changes that only the lost managers had are lost. Refused while a majority can be reached.
+    #[arg(
+        long,
+        conflicts_with_all = ["advertise_addr", "address_pool", "subnet_prefix", "no_worker_exec"]
+    )]
+    force_new_cluster: bool,
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
+    if args.force_new_cluster {
+        let request = ForceNewClusterRequest {};
+        let stream = client
+            .daemon()
+            .force_new_cluster(request)
+            .await?
+            .into_inner();
+        return recovered::tell(&recovered::follow(stream).await?);
+    }
     let request = InitRequest {
         advertise_addr: args.advertise_addr.unwrap_or_default(),
         address_pool: args.address_pool,

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, its help, what it does.
 
+pub mod backup;
 pub mod blob;
 pub mod completions;
 pub mod config;
@@ -14,6 +15,8 @@ pub mod logs;
 pub mod man;
 pub mod network;
 pub mod node;
+pub mod recovered;
+pub mod restore;
 pub mod rows;
 pub mod secret;
 pub mod service;
@@ -63,6 +66,9 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Man(args) => return man::run(args).map(|()| 0),
         _ => {}
     }
+    if let Command::Backup(args) = cli.command {
+        return backup::run(&cli.host, args).await.map(|()| 0);
+    }
     let client = client::connect(&cli.host).await?;
     match cli.command {
         Command::Init(args) => init::run(&client, args).await?,
@@ -79,7 +85,8 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Config(args) => config::run(&client, args).await?,
         Command::Exec(args) => return exec::run(&client, args).await,
         Command::Image(args) => image::run(&client, args).await?,
-        Command::Completions(_) | Command::Man(_) => {}
+        Command::Restore(args) => restore::run(&client, args).await?,
+        Command::Backup(_) | Command::Completions(_) | Command::Man(_) => {}
     }
     Ok(0)
 }

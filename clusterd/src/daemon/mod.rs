@@ -1,14 +1,16 @@
 //! What clusterctl asks of this node itself, through the socket.
 
 mod images;
+mod recover;
 
 use crate::node::Node;
 use api::convert;
 use api::proto::daemon_server;
 use api::proto::{
-    DaemonInfo, GetInfoRequest, ImageProgress, InitReply, InitRequest, JoinProgress, JoinRequest,
-    LeaveReply, LeaveRequest, ListImagesReply, ListImagesRequest, LoadImageInput, PullImageRequest,
-    RemoveImageReply, RemoveImageRequest,
+    DaemonInfo, ForceNewClusterRequest, GetInfoRequest, ImageProgress, InitReply, InitRequest,
+    JoinProgress, JoinRequest, LeaveReply, LeaveRequest, ListImagesReply, ListImagesRequest,
+    LoadImageInput, PullImageRequest, RecoverProgress, RemoveImageReply, RemoveImageRequest,
+    RestoreInput,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -32,6 +34,8 @@ fn refused(error: &anyhow::Error) -> Status {
 #[tonic::async_trait]
 impl daemon_server::Daemon for Daemon {
     type JoinStream = Steps<JoinProgress>;
+    type RestoreStream = Steps<RecoverProgress>;
+    type ForceNewClusterStream = Steps<RecoverProgress>;
     type LoadImageStream = Steps<ImageProgress>;
     type PullImageStream = Steps<ImageProgress>;
 
@@ -78,6 +82,22 @@ impl daemon_server::Daemon for Daemon {
             .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
         left.map(|problems| Response::new(LeaveReply { problems }))
             .map_err(|error| refused(&error))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<RestoreInput>>,
+    ) -> Result<Response<Self::RestoreStream>, Status> {
+        recover::restore(self.0.clone(), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn force_new_cluster(
+        &self,
+        _: Request<ForceNewClusterRequest>,
+    ) -> Result<Response<Self::ForceNewClusterStream>, Status> {
+        Ok(Response::new(recover::force_new_cluster(self.0.clone())))
     }
 
     async fn load_image(

@@ -55,6 +55,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Control/RemoveBlob", Access::Operate),
     ("/clusterd.v1.Control/Logs", Access::Read),
     ("/clusterd.v1.Control/Exec", Access::Exec),
+    ("/clusterd.v1.Control/Backup", Access::Operate),
     ("/clusterd.v1.Daemon/GetInfo", Access::Local),
     ("/clusterd.v1.Daemon/Init", Access::Local),
     ("/clusterd.v1.Daemon/Join", Access::Local),
@@ -63,6 +64,8 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Daemon/PullImage", Access::Local),
     ("/clusterd.v1.Daemon/ListImages", Access::Local),
     ("/clusterd.v1.Daemon/RemoveImage", Access::Local),
+    ("/clusterd.v1.Daemon/Restore", Access::Local),
+    ("/clusterd.v1.Daemon/ForceNewCluster", Access::Local),
 ];
 
 /// Who may make this call; none for one that is not in the table.

@@ -64,6 +64,10 @@ pub(crate) struct Control {
     /// Changes of one stack follow each other: what one removes depends on what the other makes. By the name's
     /// hash.
     pub stacks: Arc<[Mutex<()>]>,
+    /// One backup at a time: each takes a key's memory and a scratch store.
+    pub backups: Arc<Mutex<()>>,
+    /// Where that store is.
+    pub scratch: std::path::PathBuf,
     /// Owns what goes on after a call was answered: logs.
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -157,6 +161,7 @@ macro_rules! delegate {
         impl control_server::Control for Control {
             type LogsStream = Reply<LogRecord>;
             type ExecStream = Reply<ExecOutput>;
+            type BackupStream = Reply<BackupOutput>;
 
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 $to(self, request.into_inner()).await.map(Response::new)
@@ -164,6 +169,13 @@ macro_rules! delegate {
 
             async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
                 logs::logs(self, request.into_inner()).await.map(Response::new)
+            }
+
+            async fn backup(
+                &self,
+                request: Request<BackupRequest>,
+            ) -> Result<Response<Self::BackupStream>, Status> {
+                crate::backup::backup(self, request.into_inner()).await.map(Response::new)
             }
 
             async fn exec(

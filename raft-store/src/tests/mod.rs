@@ -4,6 +4,7 @@ mod cluster;
 mod disk;
 mod net;
 mod power;
+mod recover;
 mod refusals;
 mod restart;
 mod suite;

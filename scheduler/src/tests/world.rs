@@ -74,6 +74,7 @@ impl World {
                 worker: String::new(),
                 manager: String::new(),
             },
+            recovery: Default::default(),
         };
         self.apply(vec![Op::CreateCluster(Box::new(cluster))]);
     }

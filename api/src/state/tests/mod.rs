@@ -162,6 +162,7 @@ fn cluster(id: u128) -> Cluster {
             worker: String::new(),
             manager: String::new(),
         },
+        recovery: Default::default(),
     }
 }
 

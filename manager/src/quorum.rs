@@ -1,0 +1,129 @@
+//! Which managers can be reached, and what to do when too few can.
+
+use crate::dialer::Dialer;
+use api::model::NodeId;
+use futures_util::future::join_all;
+use raft_store::{Handle, ManagerState};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long another manager may take to show that it is there.
+const PROBE_BOUND: Duration = Duration::from_millis(1_500);
+
+/// The managers as this one sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quorum {
+    /// How many vote.
+    pub voters: usize,
+    /// How many of those can be reached, this one among them.
+    pub up: usize,
+    /// The others, each with the reason.
+    pub down: Vec<String>,
+}
+
+impl Quorum {
+    /// Asks every other manager whether it is there.
+    pub async fn ask(managers: Vec<ManagerState>, dialer: &Dialer, me: NodeId) -> Self {
+        let voters: Vec<_> = managers.into_iter().filter(|m| m.voter).collect();
+        let others = voters.iter().filter(|m| m.peer.node_id != me);
+        let asked = others.map(|manager| async {
+            let addr = &manager.peer.addr;
+            match timeout(PROBE_BOUND, dialer.probe(addr)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("{addr} does not answer")),
+            }
+        });
+        let down: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
+        Self {
+            voters: voters.len().max(1),
+            up: voters.len().max(1) - down.len(),
+            down,
+        }
+    }
+
+    /// [`Quorum::ask`] of a running store's managers.
+    pub(crate) async fn of(handle: &Handle, dialer: &Dialer, me: NodeId) -> Self {
+        Self::ask(handle.managers(), dialer, me).await
+    }
+
+    /// How many have to be there.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        self.voters / 2 + 1
+    }
+
+    /// Whether too few are there for anything to be decided.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.up < self.needed()
+    }
+
+    /// What whoever asked for something should know. `revision` is how far this manager's state goes, `causes`
+    /// what else went wrong.
+    #[must_use]
+    pub fn explain(&self, revision: u64, causes: Vec<String>) -> String {
+        let down = if self.down.is_empty() {
+            causes
+        } else {
+            self.down.clone()
+        };
+        let why = match down.is_empty() {
+            true => String::new(),
+            false => format!(": {}", down.join("; ")),
+        };
+        let mut text = format!(
+            "the cluster has no leader now: {} of {} managers can be reached, {} are needed{why}",
+            self.up,
+            self.voters,
+            self.needed()
+        );
+        if self.is_lost() {
+            text.push_str(&format!(
+                "\n\nContainers run on meanwhile. There are two ways out:\n\
+                 \x20 - bring a manager back: start its machine and its clusterd. Nothing is lost.\n\
+                 \x20 - only if they are gone for good: `clusterctl init --force-new-cluster` here makes this machine \
+                 the only manager. It goes on with what it has (revision {revision}); changes that only the others had \
+                 are lost, and none of them may take part again: one that comes back has to `clusterctl leave --force` \
+                 and join anew."
+            ));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quorum(voters: usize, down: &[&str]) -> Quorum {
+        Quorum {
+            voters,
+            up: voters - down.len(),
+            down: down.iter().map(|text| (*text).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn who_has_lost_the_majority_is_told_both_ways_out() {
+        let text = quorum(3, &["b is down", "c is down"]).explain(42, vec![]);
+        for part in [
+            "1 of 3 managers can be reached, 2 are needed: b is down; c is down",
+            "bring a manager back",
+            "init --force-new-cluster",
+            "revision 42",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_mere_election_is_no_reason_to_give_managers_up() {
+        let text = quorum(3, &["b is down"]).explain(42, vec!["x".into()]);
+        assert!(text.ends_with("2 are needed: b is down"), "{text}");
+        let text = quorum(3, &[]).explain(42, vec!["x".into()]);
+        assert!(text.ends_with("2 are needed: x"), "{text}");
+        assert!(quorum(2, &["b"]).is_lost() && !quorum(1, &[]).is_lost());
+        assert!(quorum(4, &["b", "c"]).is_lost() && !quorum(5, &["b", "c"]).is_lost());
+    }
+}

@@ -3,6 +3,8 @@
 //! Pure. A full message replaces all, a difference adds to it; applying the same message twice changes
 //! nothing more.
 
+use crate::contents::Held;
+use api::convert;
 use api::proto::{AssignedTask, Assignments, Endpoint, NetworkView, ServiceView};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ pub struct Desired {
     pub endpoints: BTreeMap<Pair, Endpoint>,
     /// Services by network and service.
     pub services: BTreeMap<Pair, ServiceView>,
+    /// What the secrets and configs of its tasks hold. Not part of its form on disk.
+    pub contents: Held,
 }
 
 /// What a message touched.
@@ -31,6 +35,8 @@ pub struct Touched {
     pub tasks: bool,
     /// Networks, endpoints or services did.
     pub networks: bool,
+    /// Contents of secrets or configs did.
+    pub contents: bool,
 }
 
 impl Desired {
@@ -39,6 +45,9 @@ impl Desired {
         let mut touched = Touched {
             tasks: message.full || !message.tasks.is_empty() || !message.tasks_removed.is_empty(),
             networks: message.full,
+            contents: message.full
+                || !message.blobs.is_empty()
+                || !message.blobs_removed.is_empty(),
         };
         if message.full {
             *self = Self::default();
@@ -81,10 +90,21 @@ impl Desired {
             self.services
                 .insert((service.network.clone(), service.service.clone()), service);
         }
+        for id in message.blobs_removed {
+            if let Ok(id) = convert::blob_id(&id) {
+                self.contents.remove(&id);
+            }
+        }
+        for blob in message.blobs {
+            match (convert::blob_id(&blob.id), blob.data) {
+                (Ok(id), Some(data)) => drop(self.contents.insert(id, data.into())),
+                _ => tracing::error!("a secret or a config came without its id or its content"),
+            }
+        }
         touched
     }
 
-    /// As one full message: its form on disk.
+    /// As one full message: its form on disk, which holds no secret.
     #[must_use]
     pub fn to_message(&self) -> Assignments {
         Assignments {
@@ -102,8 +122,9 @@ impl Desired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::proto::{EndpointKey, Task};
+    use api::proto::{AssignedBlob, BlobData, EndpointKey, Task};
     use proptest::prelude::*;
+    use prost::Message;
 
     fn id(n: u8) -> Bytes {
         Bytes::from(vec![n; 16])
@@ -134,11 +155,29 @@ mod tests {
         }
     }
 
+    fn blob(n: u8) -> AssignedBlob {
+        AssignedBlob {
+            id: id(n),
+            data: Some(BlobData {
+                value: format!("content {n}").into(),
+            }),
+        }
+    }
+
     fn message() -> impl Strategy<Value = Assignments> {
         let few = || proptest::collection::vec(0u8..4, 0..4);
         let pairs = || proptest::collection::vec((0u8..4, 0u8..4), 0..4);
-        (few(), few(), few(), few(), pairs(), pairs(), any::<u64>()).prop_map(
-            |(tasks, gone, networks, networks_gone, ends, ends_gone, revision)| Assignments {
+        let numbers = (any::<u64>(), few(), few());
+        (few(), few(), few(), few(), pairs(), pairs(), numbers).prop_map(
+            |(
+                tasks,
+                gone,
+                networks,
+                networks_gone,
+                ends,
+                ends_gone,
+                (revision, blobs, blobs_gone),
+            )| Assignments {
                 revision,
                 tasks: tasks.into_iter().map(task).collect(),
                 tasks_removed: gone.into_iter().map(id).collect(),
@@ -152,6 +191,8 @@ mod tests {
                         task: id(t),
                     })
                     .collect(),
+                blobs: blobs.into_iter().map(blob).collect(),
+                blobs_removed: blobs_gone.into_iter().map(id).collect(),
                 ..Assignments::default()
             },
         )
@@ -170,13 +211,16 @@ mod tests {
         }
 
         #[test]
-        fn the_disk_gives_back_what_was_kept(messages in proptest::collection::vec(message(), 1..6)) {
+        fn the_disk_gives_back_all_but_secrets(messages in proptest::collection::vec(message(), 1..6)) {
             let mut desired = Desired::default();
             for message in messages {
                 desired.apply(message);
             }
+            let kept = desired.to_message().encode_to_vec();
+            prop_assert!(!kept.windows(7).any(|part| part == b"content"));
             let mut read = Desired::default();
-            read.apply(desired.to_message());
+            read.apply(Assignments::decode(kept.as_slice()).expect("readable"));
+            desired.contents.clear();
             prop_assert_eq!(read, desired);
         }
     }

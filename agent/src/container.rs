@@ -42,6 +42,12 @@ impl Places {
         self.dir.join("etc").join(name)
     }
 
+    /// Its secrets and configs: a file system of its own, in memory.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.dir.join("secrets")
+    }
+
     /// A volume without a name.
     #[must_use]
     pub fn anonymous(&self, number: usize) -> PathBuf {
@@ -58,6 +64,8 @@ pub struct ReadyMount {
     pub target: String,
     /// Not writable.
     pub read_only: bool,
+    /// Further options, such as `nosuid`.
+    pub options: &'static [&'static str],
 }
 
 /// Why there is no container to be made of a task.
@@ -182,6 +190,7 @@ pub fn assemble(
         source: parts.places.etc(name),
         target: format!("/etc/{name}"),
         read_only: false,
+        options: &[],
     });
     container.mounts = own
         .iter()
@@ -192,7 +201,7 @@ pub fn assemble(
                 source: mount.source.clone(),
             },
             read_only: mount.read_only,
-            options: Vec::new(),
+            options: mount.options.iter().map(|o| (*o).to_owned()).collect(),
         })
         .collect();
     container

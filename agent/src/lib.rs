@@ -8,11 +8,13 @@
 //!
 //! Invariants: stopping or restarting the daemon touches no running container and no packet path, whatever
 //! has become of what it kept on disk: nothing is removed as unwanted before a manager has said all it wants;
-//! a lost manager stops nothing.
+//! a lost manager stops nothing; what a secret or a config holds is in memory only, as long as a task uses it.
 
 mod assignments;
 mod container;
+mod contents;
 mod disk;
+mod memory;
 mod netview;
 mod rpc;
 mod session;
@@ -103,6 +105,7 @@ impl Agent {
             volumes: Volumes::new(config.state_dir.join("volumes")),
             book: book.clone(),
             pulls: Default::default(),
+            contents: Default::default(),
             containers: config.state_dir.join("containers"),
             stop_grace_ms: STOP_GRACE_MS,
         });
@@ -285,6 +288,10 @@ impl Core {
     async fn take(&mut self, message: api::proto::Assignments) {
         let first = message.full && !self.supervisor.is_settled();
         let touched = self.desired.apply(message);
+        if touched.contents {
+            // Before the tasks, too, which wait for them.
+            self.tools.contents.set(self.desired.contents.clone());
+        }
         if touched.networks {
             // Before the tasks: one that starts finds its networks and its peers' names.
             show_networks(&self.tools.overlay, &self.desired);

@@ -3,7 +3,7 @@
 use super::machine::{Action, Exit, Found, Input, Machine};
 use super::prepare::{self, Prepared};
 use super::{Assigned, Tools, exit_of, task_id_of};
-use crate::netview;
+use crate::{memory, netview};
 use api::model::{ServiceId, TaskId, TaskState, Timestamp};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -203,6 +203,12 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
     let places = tools.places(task);
     let removed = tokio::task::spawn_blocking(move || {
         let mut problems = Vec::new();
+        if let Err(error) = memory::remove(&places.secrets()) {
+            problems.push(format!(
+                "can't remove {}: {error}",
+                places.secrets().display()
+            ));
+        }
         if places.root().exists()
             && let Err(error) = images::unmount_rootfs(&places.root())
         {
@@ -305,7 +311,8 @@ pub(crate) async fn sweep(tools: &Arc<Tools>, alive: impl Fn(TaskId) -> bool) {
         if alive(task) {
             continue;
         }
-        if (places.root().exists() || places.dir.join("volumes").exists())
+        let parts = [places.root(), places.dir.join("volumes"), places.secrets()];
+        if parts.iter().any(|part| part.exists())
             && let Err(problems) = clean(tools, task).await
         {
             tracing::warn!(%task, %problems, "leftovers could not be removed");

@@ -6,6 +6,7 @@ mod prepare;
 
 use crate::assignments::Desired;
 use crate::container::Places;
+use crate::contents::Contents;
 use crate::status::StatusBook;
 use crate::volume::Volumes;
 use api::convert;
@@ -30,6 +31,7 @@ pub(crate) struct Tools {
     pub volumes: Volumes,
     pub book: Arc<StatusBook>,
     pub pulls: Pulls,
+    pub contents: Contents,
     pub containers: PathBuf,
     /// Milliseconds between the stop signal and the kill.
     pub stop_grace_ms: u64,

@@ -2,10 +2,12 @@
 
 use super::{Assigned, Tools};
 use crate::container::{ContainerError, Parts, Places, ReadyMount, assemble};
+use crate::contents::Held;
 use crate::disk::DiskError;
+use crate::memory;
 use crate::netview::{self, ViewError};
 use crate::volume::{self, VolumeError};
-use api::model::{Mount, MountSource};
+use api::model::{BlobId, BlobRef, Mount, MountSource, TaskState, TaskStatus};
 use images::{Image, Reference};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -84,11 +86,15 @@ pub(crate) async fn prepare(
         image = image(tools, &assigned.template.container.image) => image?,
         () = cancel.cancelled() => return Err(PrepareError::Cancelled),
     };
+    let contents = tokio::select! {
+        contents = contents(tools, assigned) => contents,
+        () = cancel.cancelled() => return Err(PrepareError::Cancelled),
+    };
     let net = netview::task_net(&assigned.task)?;
     // The network is made while the disk works.
     let (attached, made) = tokio::join!(
         tools.overlay.attach(net),
-        files(tools, assigned, image.clone(), places.clone())
+        files(tools, assigned, image.clone(), places.clone(), contents)
     );
     let (attached, files) = (attached?, made?);
     let parts = Parts {
@@ -104,6 +110,73 @@ pub(crate) async fn prepare(
         container,
         held: attached.dns_fds,
     })
+}
+
+/// What its secrets and configs hold; waits for what no manager has sent yet.
+async fn contents(tools: &Arc<Tools>, assigned: &Assigned) -> Held {
+    let blobs = &assigned.template.blobs;
+    let wanted: Vec<BlobId> = blobs.iter().map(|on| on.blob).collect();
+    if let Some(contents) = tools.contents.get(&wanted) {
+        return contents;
+    }
+    let missing = blobs
+        .iter()
+        .filter(|on| tools.contents.get(&[on.blob]).is_none());
+    let missing: Vec<String> = missing.map(|on| on.file.source.to_string()).collect();
+    let message = format!(
+        "waiting for {}: their content is not kept on this node, and a manager has yet to send it",
+        missing.join(", ")
+    );
+    tracing::warn!(task = %assigned.task.name(), id = %assigned.task.id, "{message}");
+    let status = TaskStatus {
+        state: TaskState::Preparing,
+        at: super::driver::now(),
+        message,
+        ..TaskStatus::default()
+    };
+    tools.book.report(assigned.task.id, status);
+    tools.contents.wait(&wanted).await
+}
+
+/// Makes the files of its secrets and configs.
+fn secrets(
+    blobs: &[BlobRef],
+    contents: &Held,
+    places: &Places,
+) -> Result<Vec<ReadyMount>, PrepareError> {
+    // What was found has all of them.
+    let found = blobs
+        .iter()
+        .filter_map(|on| Some((on, contents.get(&on.blob)?)));
+    let (files, targets): (Vec<_>, Vec<_>) = found
+        .map(|(on, data)| {
+            let file = memory::File {
+                content: data.as_bytes(),
+                uid: on.file.uid,
+                gid: on.file.gid,
+                mode: on.file.mode,
+            };
+            (file, on.file.target.clone())
+        })
+        .unzip();
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dir = places.secrets();
+    let paths = memory::make(&dir, &files).map_err(|source| PrepareError::Io {
+        action: "make the files of secrets and configs in",
+        path: dir,
+        source,
+    })?;
+    let mounts = paths.into_iter().zip(targets);
+    Ok(mounts
+        .map(|(source, target)| ReadyMount {
+            source,
+            target,
+            read_only: true,
+            options: &["nosuid", "nodev", "noexec"],
+        })
+        .collect())
 }
 
 /// The image: this node's, or else its registry's.
@@ -166,6 +239,7 @@ async fn files(
     assigned: &Assigned,
     image: Image,
     places: Places,
+    contents: Held,
 ) -> Result<Files, PrepareError> {
     let (volumes, assigned) = (tools.volumes.clone(), assigned.clone());
     blocking(move || {
@@ -202,8 +276,11 @@ async fn files(
                 source,
                 target: mount.target.clone(),
                 read_only: mount.read_only,
+                options: &[],
             });
         }
+        // After the volumes, in which they may lie.
+        mounts.extend(secrets(&assigned.template.blobs, &contents, &places)?);
         etc(&assigned, &places)?;
         Ok(Files {
             rootfs,

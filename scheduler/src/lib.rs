@@ -11,7 +11,8 @@
 //! Invariants, each held by a test of its name:
 //! - what it proposes, `apply` takes;
 //! - a pass over what came of a pass, at the same time, proposes nothing;
-//! - a slot has one task on a node at a time, but for those on nodes that are down;
+//! - a slot has one task on a node at a time, but for those on nodes that are down, and of exclusive services but for
+//!   those on nodes that are down whose leases are over;
 //! - no address, port or VNI is given twice;
 //! - when every node does what is asked of it, each service comes to run as many tasks as it should.
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub(crate) enum Host {
     /// It is there.
     Ready,
-    /// It has not been heard of yet (the managers have just changed): its tasks are left alone.
+    /// It has not been heard of yet (the managers have just changed): its tasks are left alone. So are those of
+    /// exclusive services on a node that is down, until their lease is surely over.
     Unknown,
     /// The user wants it empty.
     Drained,
@@ -138,7 +139,11 @@ impl<'a> Survey<'a> {
             };
             let mut host = task.node.map(|_| Host::Lost);
             if let Some(site) = site.and_then(|at| sites.get_mut(at as usize)) {
-                host = Some(site.host);
+                host = Some(match site.host {
+                    // To all others it is as if the node had not been heard of yet.
+                    Host::Lost if state.may_still_run(task) => Host::Unknown,
+                    host => host,
+                });
                 site.load += u32::from(is_live(task));
             }
             let service = u32::try_from(service).unwrap_or(u32::MAX);

@@ -119,10 +119,13 @@ fn description() -> impl Strategy<Value = NodeDescription> {
 
 fn node_status() -> impl Strategy<Value = NodeStatus> {
     let state = select(vec![NodeState::Unknown, NodeState::Ready, NodeState::Down]);
-    (state, text(), time()).prop_map(|(state, message, since)| NodeStatus {
-        state,
-        message,
-        since,
+    (state, text(), time(), any::<u64>()).prop_map(|(state, message, since, silent_ms)| {
+        NodeStatus {
+            state,
+            message,
+            since,
+            silent_ms,
+        }
     })
 }
 
@@ -324,15 +327,30 @@ fn template() -> impl Strategy<Value = TaskTemplate> {
         vec(attachment, 0..3),
         any::<u64>(),
         vec(reference, 0..3),
+        (option::of(any::<u64>()), any::<bool>()),
     )
         .prop_map(
-            |(container, restart, constraints, networks, force, blobs)| TaskTemplate {
+            |(
                 container,
                 restart,
-                placement: Placement { constraints },
+                constraints,
                 networks,
                 force,
                 blobs,
+                (stop_after_ms, exclusive),
+            )| {
+                TaskTemplate {
+                    container,
+                    restart,
+                    placement: Placement { constraints },
+                    networks,
+                    force,
+                    blobs,
+                    disconnect: Disconnect {
+                        stop_after_ms,
+                        exclusive,
+                    },
+                }
             },
         )
 }

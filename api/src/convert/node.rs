@@ -115,6 +115,7 @@ impl From<&NodeStatus> for proto::NodeStatus {
             state: proto::NodeState::from(status.state).into(),
             message: status.message.clone(),
             since: status.since.0,
+            silent_ms: status.silent_ms,
         }
     }
 }
@@ -127,6 +128,7 @@ impl TryFrom<proto::NodeStatus> for NodeStatus {
             state: enum_field::<proto::NodeState, _>("NodeStatus", "state", status.state)?,
             message: status.message,
             since: Timestamp(status.since),
+            silent_ms: status.silent_ms,
         })
     }
 }

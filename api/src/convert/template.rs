@@ -2,8 +2,8 @@
 
 use super::{ConvertError, Problem, all, each, enum_field, id_bytes, ids, need};
 use crate::model::{
-    Constraint, ContainerSpec, Mount, MountSource, NetworkAttachment, NetworkId, Placement,
-    RestartPolicy, TaskTemplate,
+    Constraint, ContainerSpec, Disconnect, Mount, MountSource, NetworkAttachment, NetworkId,
+    Placement, RestartPolicy, TaskTemplate,
 };
 use crate::proto;
 
@@ -16,7 +16,31 @@ impl From<&TaskTemplate> for proto::TaskTemplate {
             networks: each(&template.networks),
             force: template.force,
             blobs: each(&template.blobs),
+            disconnect: write_disconnect(template.disconnect),
         }
+    }
+}
+
+/// The default is what managers before it knew, and is written as they wrote it.
+fn write_disconnect(disconnect: Disconnect) -> Option<proto::Disconnect> {
+    let Disconnect {
+        stop_after_ms,
+        exclusive,
+    } = disconnect;
+    (disconnect != Disconnect::default()).then_some(proto::Disconnect {
+        stop_after_ms,
+        exclusive,
+    })
+}
+
+fn read_disconnect(disconnect: Option<proto::Disconnect>) -> Disconnect {
+    let proto::Disconnect {
+        stop_after_ms,
+        exclusive,
+    } = disconnect.unwrap_or_default();
+    Disconnect {
+        stop_after_ms,
+        exclusive,
     }
 }
 
@@ -33,6 +57,7 @@ impl TryFrom<proto::TaskTemplate> for TaskTemplate {
             networks: all(template.networks)?,
             force: template.force,
             blobs: all(template.blobs)?,
+            disconnect: read_disconnect(template.disconnect),
         })
     }
 }

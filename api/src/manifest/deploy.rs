@@ -1,9 +1,11 @@
 //! `deploy:`
 
 use super::field::{Field, Report};
-use super::keys::{self, DEPLOY, PLACEMENT, RESTART_POLICY};
+use super::keys::{self, DEPLOY, DISCONNECT, PLACEMENT, RESTART_POLICY};
 use super::{duration, labels};
-use crate::model::{Constraint, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec};
+use crate::model::{
+    Constraint, LEASE_MIN_MS, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
+};
 
 /// Reads `deploy:` into the service.
 pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>, spec: &mut ServiceSpec) {
@@ -18,9 +20,36 @@ pub(super) fn read(report: &mut Report<'_>, field: &Field<'_>, spec: &mut Servic
             "labels" => spec.labels = labels::read(report, &key),
             "placement" => spec.template.placement.constraints = placement(report, &key),
             "restart_policy" => spec.template.restart = restart_policy(report, &key),
+            // With x- other readers of the file, which know nothing of it, take it too.
+            "exclusive" | "x-exclusive" => {
+                spec.template.disconnect.exclusive = key.flag(report).unwrap_or_default();
+            }
+            "disconnect" | "x-disconnect" => {
+                spec.template.disconnect.stop_after_ms = stop_after(report, &key);
+            }
             _ => keys::refuse(report, &key, &DEPLOY),
         }
     }
+}
+
+fn stop_after(report: &mut Report<'_>, field: &Field<'_>) -> Option<u64> {
+    let mut stop_after = None;
+    for key in field.fields(report, "a mapping").unwrap_or_default() {
+        match key.key {
+            "stop_after" => {
+                stop_after = duration::read(report, &key);
+                if stop_after.is_some_and(|ms| ms < LEASE_MIN_MS) {
+                    report.refuse_with(
+                        &key,
+                        "shorter than a second: every hiccup of the network would stop the task",
+                        "give 1s or more; without it a node that is cut off keeps the task",
+                    );
+                }
+            }
+            _ => keys::refuse(report, &key, &DISCONNECT),
+        }
+    }
+    stop_after
 }
 
 fn mode(report: &mut Report<'_>, field: &Field<'_>) {

@@ -127,7 +127,15 @@ pub(super) const SERVICE: Keys = Keys {
 
 pub(super) const DEPLOY: Keys = Keys {
     place: Place::Other,
-    honoured: &["mode", "replicas", "labels", "placement", "restart_policy"],
+    honoured: &[
+        "mode",
+        "replicas",
+        "labels",
+        "placement",
+        "restart_policy",
+        "disconnect",
+        "exclusive",
+    ],
     refused: &[
         "endpoint_mode",
         "resources",
@@ -145,6 +153,12 @@ pub(super) const PLACEMENT: Keys = Keys {
 pub(super) const RESTART_POLICY: Keys = Keys {
     place: Place::Other,
     honoured: &["condition", "delay", "max_attempts", "window"],
+    refused: &[],
+};
+
+pub(super) const DISCONNECT: Keys = Keys {
+    place: Place::Other,
+    honoured: &["stop_after"],
     refused: &[],
 };
 

@@ -5,6 +5,7 @@
 
 mod blob;
 mod cluster;
+mod disconnect;
 mod id;
 mod network;
 mod node;
@@ -16,6 +17,7 @@ mod token;
 
 pub use blob::*;
 pub use cluster::*;
+pub use disconnect::*;
 pub use id::*;
 pub use network::*;
 pub use node::*;

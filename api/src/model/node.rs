@@ -101,6 +101,9 @@ pub struct NodeStatus {
     pub message: String,
     /// When it last changed.
     pub since: Timestamp,
+    /// While it is down: for how long nothing had been heard of it, at least, by the leader's steady clock, ms.
+    #[serde(default)]
+    pub silent_ms: u64,
 }
 
 /// Whether a node is there.

@@ -1,6 +1,6 @@
 //! A service: one container description, run so many times.
 
-use super::{BlobRef, Labels, Meta, NetworkId, ServiceId};
+use super::{BlobRef, Disconnect, Labels, Meta, NetworkId, ServiceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -117,6 +117,8 @@ pub struct TaskTemplate {
     pub blobs: Vec<BlobRef>,
     /// Raised to have the same template run anew.
     pub force: u64,
+    /// What becomes of it when its node is cut off.
+    pub disconnect: Disconnect,
 }
 
 /// The container of a task. Absent fields are the image's.

@@ -12,6 +12,7 @@ mod apply;
 mod error;
 mod event;
 mod index;
+mod lease;
 mod query;
 mod transaction;
 

@@ -1,8 +1,8 @@
 //! Rules that a spec from the wire has to keep, whoever made it. All broken ones are told at once.
 
 use api::model::{
-    BlobFile, BlobKey, BlobSpec, ContainerSpec, Labels, MountSource, NetworkSpec, ServiceMode,
-    ServiceSpec, StackSpec, TaskTemplate,
+    BlobFile, BlobKey, BlobSpec, ContainerSpec, LEASE_MIN_MS, Labels, MountSource, NetworkSpec,
+    ServiceMode, ServiceSpec, StackSpec, TaskTemplate,
 };
 use std::collections::BTreeSet;
 
@@ -151,6 +151,15 @@ pub fn service(spec: &ServiceSpec, problems: &mut Problems) {
 }
 
 fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
+    if let Some(ms) = template
+        .disconnect
+        .stop_after_ms
+        .filter(|ms| *ms < LEASE_MIN_MS)
+    {
+        problems.push(format!(
+            "{what}: disconnect.stop_after is {ms} ms, and {LEASE_MIN_MS} ms are the least"
+        ));
+    }
     container(what, &template.container, problems);
     bounded(
         what,

@@ -2,6 +2,7 @@
 
 mod allocation;
 mod large;
+mod leases;
 mod nodes;
 mod placement;
 mod random;

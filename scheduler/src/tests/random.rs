@@ -95,7 +95,10 @@ impl Run {
             services.push(world.service(n, 3, |spec| {
                 spec.template.restart = policy.clone();
                 match n {
-                    1 => spec.template.networks = attached(wide),
+                    1 => {
+                        spec.template.networks = attached(wide);
+                        spec.template.disconnect.exclusive = true;
+                    }
                     2 => spec.template.networks = [attached(wide), attached(narrow)].concat(),
                     3 => spec.ports = vec![tcp(80)],
                     _ => {
@@ -148,7 +151,8 @@ impl Run {
                     NodeState::Unknown,
                 ];
                 if let (Some(id), Some(state)) = (pick(&nodes, n), pick(&states, how)) {
-                    world.set_node(id, state);
+                    // Shorter and longer than the lease of the exclusive service.
+                    world.silent(id, state, (n as u64 % 2) * 60_000);
                 }
             }
             Step::Availability(n, how) => {
@@ -213,7 +217,8 @@ impl Run {
     }
 }
 
-/// Nothing begins in a slot that still has something on a node which is not down; and each task goes where the
+/// Nothing begins in a slot that still has something on a node which is not down, or of an exclusive service on one
+/// that is, within its lease; and each task goes where the
 /// service has fewest.
 fn check_transactions(world: &World, transactions: &[Transaction]) {
     let ops: Vec<&Op> = transactions.iter().flat_map(|t| &t.ops).collect();
@@ -253,7 +258,8 @@ fn check_transactions(world: &World, transactions: &[Transaction]) {
                     .get(&n)
                     .is_none_or(|n| n.status.state == NodeState::Down)
             });
-            t.slot == slot && t.node.is_some() && !down && !t.status.state.is_ended()
+            let gone = down && !world.state.may_still_run(t);
+            t.slot == slot && t.node.is_some() && !gone && !t.status.state.is_ended()
         });
         assert_eq!(others.count(), 0, "{service} runs slot {slot} twice");
         let spec = &world.state.services()[&service].spec;

@@ -104,8 +104,14 @@ impl World {
     }
 
     pub fn set_node(&mut self, id: NodeId, state: NodeState) {
+        self.silent(id, state, 0);
+    }
+
+    /// Nothing has been heard of a node for so long.
+    pub fn silent(&mut self, id: NodeId, state: NodeState, silent_ms: u64) {
         let status = NodeStatus {
             state,
+            silent_ms,
             ..NodeStatus::default()
         };
         self.apply(vec![Op::SetNodeStatus {

@@ -230,3 +230,18 @@ fn the_order_of_keys_makes_no_difference() {
         .expect("good");
     assert_eq!(one, two);
 }
+
+#[test]
+fn a_service_says_what_becomes_of_tasks_that_are_cut_off() {
+    let terms = |text: &str| taken(&web(text)).0.spec.template.disconnect;
+    assert_eq!(terms(""), Disconnect::default());
+    let both = Disconnect {
+        stop_after_ms: Some(30_000),
+        exclusive: true,
+    };
+    for prefix in ["", "x-"] {
+        let text =
+            format!("deploy: {{{prefix}exclusive: true, {prefix}disconnect: {{stop_after: 30s}}}}");
+        assert_eq!(terms(&text), both);
+    }
+}

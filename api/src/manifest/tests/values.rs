@@ -103,6 +103,18 @@ fn wrong_types_say_what_was_expected_and_found() {
             "deploy.mode: expected one of replicated, global, replicated-job, global-job, found \"swarm\"",
         ),
         (
+            "deploy: {exclusive: sometimes}",
+            "deploy.exclusive: expected true or false, found the text \"sometimes\"",
+        ),
+        (
+            "deploy: {disconnect: {stop_after: 500ms}}",
+            "deploy.disconnect.stop_after: shorter than a second: every hiccup of the network would stop the task; give 1s or more; without it a node that is cut off keeps the task",
+        ),
+        (
+            "deploy: {disconnect: {stop_afer: 5s}}",
+            "deploy.disconnect.stop_afer: unknown key; did you mean stop_after?",
+        ),
+        (
             "deploy: {labels: 1}",
             "deploy.labels: expected a mapping or a list of labels, found the number 1",
         ),

@@ -14,8 +14,11 @@ mod assignments;
 mod container;
 mod contents;
 mod disk;
+mod keeper;
+mod lease;
 mod memory;
 mod netview;
+mod pace;
 mod rpc;
 mod session;
 mod status;
@@ -26,7 +29,9 @@ pub use disk::{Disk, DiskError};
 pub use rpc::AgentService;
 pub use session::{Connect, MakeHello};
 
+use api::model::STOP_GRACE_MS;
 use assignments::Desired;
+use keeper::Keeper;
 use overlay::Overlay;
 use runtime::Runtime;
 use session::Session;
@@ -41,8 +46,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use volume::Volumes;
 
-/// Milliseconds between a container's stop signal and its kill, as docker's default is.
-const STOP_GRACE_MS: u64 = 10_000;
 /// How often finished drivers and changed networks on disk are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How often the folders of ended tasks are looked through.
@@ -98,12 +101,14 @@ impl Agent {
         let disk = Disk::open(config.state_dir.join("agent"))?;
         let desired = disk.load()?;
         let book = Arc::new(StatusBook::default());
+        let keeper = Arc::new(Keeper::new(config.runtime.clone()));
         let tools = Arc::new(Tools {
             runtime: config.runtime,
             images: config.images,
             overlay: config.overlay,
             volumes: Volumes::new(config.state_dir.join("volumes")),
             book: book.clone(),
+            keeper: keeper.clone(),
             pulls: Default::default(),
             contents: Default::default(),
             containers: config.state_dir.join("containers"),
@@ -131,6 +136,7 @@ impl Agent {
             hello: config.hello,
             disk: disk.clone(),
             book,
+            keeper,
             assignments: assignments_tx,
             manager: manager_tx,
             managers: managers_tx,

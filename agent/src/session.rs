@@ -4,6 +4,8 @@
 //! manager answers, everything on the node runs on.
 
 use crate::disk::Disk;
+use crate::keeper::Keeper;
+use crate::pace::{Heard, Pace};
 use crate::status::StatusBook;
 use api::convert;
 use api::proto::agent_message::Message as ToManager;
@@ -16,8 +18,9 @@ use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -54,6 +57,8 @@ pub struct Session {
     pub disk: Disk,
     /// What is to be told.
     pub book: Arc<StatusBook>,
+    /// The node's lease.
+    pub keeper: Arc<Keeper>,
     /// Where assignments go.
     pub assignments: mpsc::Sender<Assignments>,
     /// The manager it has a session with, for whoever wants to know.
@@ -92,6 +97,7 @@ impl Session {
                 () = stop.cancelled() => return,
                 end = self.one(&addr) => end,
             };
+            self.keeper.session_ended();
             let had_session = self.manager.borrow().is_some();
             self.manager.send_replace(None);
             if had_session && self.farewell.is_cancelled() {
@@ -148,7 +154,7 @@ impl Session {
         mut stream: Streaming<api::proto::ManagerMessage>,
         tx: mpsc::Sender<AgentMessage>,
     ) -> End {
-        let mut heartbeat: Option<tokio::time::Interval> = None;
+        let mut heart: Option<Heart> = None;
         let mut sequence = 0;
         // Assignments that the agent has no room for yet. No more are read meanwhile, which slows the manager
         // down; that this node lives is told all the same.
@@ -164,10 +170,7 @@ impl Session {
                 message = stream.message(), if pending.is_none() => match message {
                     Ok(Some(message)) => match message.message {
                         Some(FromManager::Welcome(welcome)) => {
-                            let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 60_000)));
-                            let mut ticks = interval(every);
-                            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                            heartbeat = Some(ticks);
+                            heart = Some(Heart::new(Pace::new(welcome.heartbeat_ms, welcome.dead_after_ms)));
                             self.note_managers(welcome.managers);
                             self.manager.send_replace(Some(addr.to_owned()));
                             self.book.begin_session();
@@ -177,19 +180,43 @@ impl Session {
                             self.note_managers(assignments.managers.clone());
                             pending = Some(assignments);
                         }
+                        Some(FromManager::HeartbeatHeard(beat)) => {
+                            self.keeper.acknowledged(beat);
+                            if let Some(heart) = &mut heart {
+                                heart.heard.acknowledged(Instant::now().into_std());
+                            }
+                        }
+                        Some(FromManager::Pace(pace)) => {
+                            if let Some(heart) = &mut heart {
+                                *heart = Heart::new(Pace::new(pace.heartbeat_ms, pace.dead_after_ms));
+                            }
+                        }
+                        Some(FromManager::Notice(notice)) => tracing::error!(manager = %addr, "{notice}"),
                         // Should one be lost, the session is, too, and all are sent again in the next.
                         Some(FromManager::StatusesCommitted(_)) | None => {}
                     },
                     Ok(None) => return End::Lost("the manager ended the session".into()),
                     Err(status) => return ended(&status),
                 },
-                () = tick(heartbeat.as_mut()) => {
-                    let beat = AgentMessage { message: Some(ToManager::Heartbeat(Heartbeat {})) };
-                    if tx.send(beat).await.is_err() {
-                        return End::Lost("the connection is closed".into());
+                () = tick(heart.as_ref()) => {
+                    if let Some(heart) = &mut heart {
+                        let now = Instant::now().into_std();
+                        if heart.heard.is_lost(&heart.pace, now) {
+                            return End::Lost(format!(
+                                "the manager has acknowledged nothing for {} ms; it may have lost the others",
+                                heart.pace.dead_after.as_millis()
+                            ));
+                        }
+                        heart.next = Instant::now() + heart.pace.next(rand::random());
+                        let sequence = self.keeper.beat();
+                        let beat = AgentMessage { message: Some(ToManager::Heartbeat(Heartbeat { sequence })) };
+                        // One that can't be sent at once is worth nothing later: the next one is due soon.
+                        if let Err(TrySendError::Closed(_)) = tx.try_send(beat) {
+                            return End::Lost("the connection is closed".into());
+                        }
                     }
                 }
-                () = self.book.changed(), if heartbeat.is_some() => {
+                () = self.book.changed(), if heart.is_some() => {
                     tokio::time::sleep(GATHER).await;
                     sequence += 1;
                     if let Some(batch) = self.statuses(sequence)
@@ -198,7 +225,7 @@ impl Session {
                         return End::Lost("the connection is closed".into());
                     }
                 }
-                () = self.farewell.cancelled(), if heartbeat.is_some() => {
+                () = self.farewell.cancelled(), if heart.is_some() => {
                     let goodbye = AgentMessage { message: Some(ToManager::Goodbye(Goodbye {})) };
                     for last in self.statuses(sequence + 1).into_iter().chain([goodbye]) {
                         if tx.send(last).await.is_err() {
@@ -244,9 +271,28 @@ impl Session {
     }
 }
 
-async fn tick(interval: Option<&mut tokio::time::Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
+/// The heartbeats of a session.
+struct Heart {
+    pace: Pace,
+    heard: Heard,
+    /// When the next one is due.
+    next: Instant,
+}
+
+impl Heart {
+    /// The first one is due now.
+    fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            heard: Heard::default(),
+            next: Instant::now(),
+        }
+    }
+}
+
+async fn tick(heart: Option<&Heart>) {
+    match heart {
+        Some(heart) => sleep_until(heart.next).await,
         None => std::future::pending().await,
     }
 }

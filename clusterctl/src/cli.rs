@@ -2,8 +2,8 @@
 
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
-    backup, completions, config, deploy, exec, image, init, join, join_token, leave, man, network,
-    node, restore, secret, service, stack, status,
+    backup, cluster, completions, config, deploy, exec, image, init, join, join_token, leave, man,
+    network, node, restore, secret, service, stack, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -24,6 +24,11 @@ pub struct Cli {
     #[arg(short = 'H', long, global = true, env = "CLUSTERCTL_HOST", default_value = DEFAULT_HOST, value_name = "HOST")]
     pub host: String,
 
+    /// Have what is looked at answered by the local manager (on a worker: any) from what it has, which may be old,
+    /// even without a leader; for commands that only look
+    #[arg(long, global = true)]
+    pub stale: bool,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -35,6 +40,7 @@ pub enum Command {
     JoinToken(join_token::Args),
     Leave(leave::Args),
     Status(status::Args),
+    Cluster(cluster::Args),
     Node(node::Args),
     Network(network::Args),
     Deploy(deploy::Args),

@@ -6,7 +6,14 @@ use hyper_util::rt::TokioIo;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+/// The header of a call that any manager may answer from what it has.
+const STALE: &str = "x-cluster-stale";
 
 /// Where clusterd listens if nothing else is said.
 pub const DEFAULT_HOST: &str = "unix:///run/clusterd/clusterd.sock";
@@ -18,12 +25,41 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
+    stale: bool,
+}
+
+/// Marks calls as answerable by any manager from what it has.
+#[derive(Clone)]
+pub struct Mark(bool);
+
+impl Interceptor for Mark {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if self.0 {
+            let yes = MetadataValue::from_static("1");
+            request.metadata_mut().insert(STALE, yes);
+        }
+        Ok(request)
+    }
 }
 
 impl Client {
     /// What the cluster does.
-    pub fn control(&self) -> ControlClient<Channel> {
-        ControlClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub fn control(&self) -> ControlClient<InterceptedService<Channel, Mark>> {
+        ControlClient::with_interceptor(self.channel.clone(), Mark(self.stale))
+            .max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The same, with reads answered by any manager from what it has.
+    pub fn stale(&self) -> Self {
+        Self {
+            stale: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether reads are answered so.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// What this node does for itself.
@@ -48,7 +84,7 @@ fn socket_path(host: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// Names the socket, why it can't be reached and what to do.
-pub async fn connect(host: &str) -> Result<Client> {
+pub async fn connect(host: &str, stale: bool) -> Result<Client> {
     let path = socket_path(host)?;
     // A first connection by hand tells the reasons apart, which the channel's own error doesn't.
     UnixStream::connect(&path)
@@ -63,7 +99,7 @@ pub async fn connect(host: &str) -> Result<Client> {
         .connect_with_connector(connector)
         .await
         .context("can't talk to clusterd")?;
-    Ok(Client { channel })
+    Ok(Client { channel, stale })
 }
 
 fn unreachable_text(path: &Path, error: &std::io::Error) -> anyhow::Error {

@@ -48,6 +48,18 @@ pub fn point(text: &str, now: Timestamp) -> Result<i64> {
     }
 }
 
+/// A span in milliseconds, as `--heartbeat` takes it: `1s`, `500ms`.
+///
+/// # Errors
+/// When it is none, or none that fits.
+pub fn millis(text: &str) -> Result<u32> {
+    let span = text.parse::<SignedDuration>().ok();
+    match span.and_then(|span| u32::try_from(span.as_millis()).ok()) {
+        Some(ms) if ms > 0 => Ok(ms),
+        _ => bail!("{text:?} is no span of time: write it 1s or 500ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +73,15 @@ mod tests {
         assert_eq!(ago(at(119), now), "1 minute ago");
         assert_eq!(ago(at(7200), now), "2 hours ago");
         assert_eq!(ago(at(-5), now), "less than a second ago");
+    }
+
+    #[test]
+    fn spans_are_read_in_milliseconds() {
+        assert_eq!(millis("1s").unwrap(), 1_000);
+        assert_eq!(millis("500ms").unwrap(), 500);
+        for wrong in ["1", "0s", "-1s", "soon", "2000h"] {
+            assert!(millis(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod checks;
 mod cli;
 mod daemon;
 mod identity;
+mod instance;
 mod join;
 mod listen;
 mod member;

@@ -1,6 +1,7 @@
 //! A membership that runs: the agent, on managers the manager, and the door for other nodes.
 
 use crate::identity::{Identity, Who};
+use crate::instance;
 use crate::listen;
 use crate::places::Places;
 use agent::Agent;
@@ -504,7 +505,9 @@ async fn start_agent(setup: &Setup<'_>, identity: &Identity, dialer: &Dialer) ->
         })
     };
     let hostname = setup.hostname.to_owned();
+    let instance = instance::of(&setup.places.run)?;
     let hello = Arc::new(move || Hello {
+        instance: instance.clone(),
         description: Some((&describe(&hostname)).into()),
         addr: u32::from(who.addr),
         port: u32::from(who.port),

@@ -402,6 +402,18 @@ fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
         worker_exec: !request.no_worker_exec,
         ..ClusterSpec::default()
     };
+    if request.heartbeat_ms != 0 {
+        spec.heartbeat_ms = request.heartbeat_ms;
+        // As with the defaults: a slower heart needs more patience.
+        spec.dead_after_ms = spec.dead_after_ms.max(spec.heartbeat_ms.saturating_mul(3));
+    }
+    if request.dead_after_ms != 0 {
+        spec.dead_after_ms = request.dead_after_ms;
+    }
+    spec.task_history = request.task_history.unwrap_or(spec.task_history);
+    if let Some(problem) = spec.problems().into_iter().next() {
+        bail!(problem);
+    }
     if !request.address_pool.is_empty() {
         let text = &request.address_pool;
         let pool: Ipv4Net = text

@@ -172,6 +172,8 @@ impl Manager {
             handle: handle.clone(),
             dialer: dialer.clone(),
             me: identity.node,
+            stale: false,
+            overview: dispatch.overview(),
             addr: addr.clone(),
             turn: Arc::default(),
             stacks: stack_locks(),

@@ -42,6 +42,10 @@ impl ManagerUpstream {
 }
 
 impl Upstream for ManagerUpstream {
+    fn local(&self) -> Option<Routes> {
+        self.here.load_full().map(|routes| (*routes).clone())
+    }
+
     fn pick(&self, _: &[Failure]) -> Target {
         let leadership = self.leadership.borrow();
         if leadership.own {

@@ -277,7 +277,7 @@ async fn a_silent_node_is_down_until_it_comes_back() {
         agent
             .tx
             .send(AgentMessage {
-                message: Some(FromAgent::Heartbeat(Heartbeat {})),
+                message: Some(FromAgent::Heartbeat(Heartbeat { sequence: 1 })),
             })
             .await
             .unwrap();

@@ -94,6 +94,7 @@ async fn run_all(hand: &Hand, boss: &Boss) -> tokio::task::JoinHandle<()> {
         description: Some(NodeDescription::from(&description(&hand.hostname))),
         addr: std::net::Ipv4Addr::LOCALHOST.into(),
         port: hand.port.into(),
+        ..Hello::default()
     };
     tx.send(AgentMessage {
         message: Some(FromAgent::Hello(hello)),

@@ -7,6 +7,7 @@
 //! The first failure is the last word: after a failed sync the kernel may drop what it could not write, and a
 //! later sync would succeed without it.
 
+use crate::health::SyncTimes;
 use crate::types::TypeConfig;
 use openraft::storage::IOFlushed;
 use std::io;
@@ -33,6 +34,7 @@ pub(crate) struct Flusher {
     jobs: mpsc::Sender<Job>,
     /// Bytes written since the last sync that succeeded.
     in_flight: Arc<AtomicUsize>,
+    times: SyncTimes,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -42,7 +44,10 @@ fn closed() -> io::Error {
 
 impl Flusher {
     /// Starts the thread. `sync` makes all that was written before it durable.
-    pub fn start(sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    pub fn start(mut sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let times = SyncTimes::default();
+        let measured = times.clone();
+        let sync = move || measured.measure(&mut sync);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let in_flight = Arc::new(AtomicUsize::new(0));
         let counted = in_flight.clone();
@@ -52,8 +57,14 @@ impl Flusher {
         Ok(Self {
             jobs,
             in_flight,
+            times,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
+    }
+
+    /// How long the last syncs took.
+    pub fn times(&self) -> &SyncTimes {
+        &self.times
     }
 
     /// Waits until so many bytes more may be written. One writer at a time: openraft has no other.

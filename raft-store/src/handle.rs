@@ -7,6 +7,7 @@ use crate::codec::damaged;
 use crate::database::{panic_text, wait_until_free};
 use crate::error::{OpenError, ProposeError, cause, closing, write_failed};
 use crate::flusher::Flusher;
+use crate::health::SyncTimes;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::members::{Leadership, book, leadership};
@@ -41,6 +42,8 @@ pub(crate) const TRANSACTION_MAX: usize = 8 << 20;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long between two tries while no leader is known.
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+/// The folder of the snapshots, beside the log's.
+const SNAPSHOTS: &str = "snapshots";
 /// Entries in one message.
 const BATCH: u64 = 256;
 /// How long a snapshot may take on its way, ms.
@@ -177,7 +180,7 @@ impl Handle {
         N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
     {
         log.tidy().await?;
-        let dir = options.dir.join("snapshots");
+        let dir = options.dir.join(SNAPSHOTS);
         let (machine, wrong) =
             blocking(&options.dir, move || Machine::open(Snapshots::open(dir)?)).await?;
         if machine.applied().is_some() && log.read_vote().await?.is_none() {
@@ -258,6 +261,15 @@ impl Handle {
                 return;
             }
         }
+    }
+
+    pub(crate) fn sync_times(&self) -> &SyncTimes {
+        self.flusher.times()
+    }
+
+    /// The folder of the snapshots.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.dir.with_file_name(SNAPSHOTS)
     }
 
     /// The consensus, for the other managers' calls.

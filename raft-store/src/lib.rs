@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod flusher;
 mod handle;
+mod health;
 mod log;
 mod machine;
 mod mark;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use error::{OpenError, ProposeError};
 pub use handle::{Handle, Options};
+pub use health::{Health, SyncSummary};
 pub use members::{Leadership, ManagerState};
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
 pub use watch::{Watched, Watcher};

@@ -138,6 +138,11 @@ impl Runtime {
         Folder(self.0.config.run_dir.join(id))
     }
 
+    /// The folder that all containers' folders are in.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.0.config.run_dir
+    }
+
     pub(crate) fn shim(&self) -> &ShimCommand {
         &self.0.config.shim
     }

@@ -13,6 +13,7 @@ mod client;
 mod cutoff;
 mod error;
 mod exec;
+pub mod lease;
 pub mod logs;
 pub mod memory;
 mod oci;

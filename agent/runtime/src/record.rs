@@ -52,6 +52,11 @@ impl Folder {
         self.0.join(name)
     }
 
+    /// Since when the node's lease runs.
+    pub fn renewed(&self) -> Option<u64> {
+        crate::lease::read(self.0.parent()?)
+    }
+
     /// A record; none when it is not there.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let path = self.file(name);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    lease::Terms,
     signal::Signal,
 };
 
@@ -55,6 +56,9 @@ pub struct ContainerSpec {
     pub log: LogConfig,
     /// Kept with the container and given back by [`crate::Runtime::list`].
     pub labels: BTreeMap<String, String>,
+    /// How long it may run without its node's lease being renewed; for ever when none.
+    #[serde(default)]
+    pub lease: Option<Terms>,
 }
 
 impl ContainerSpec {
@@ -85,6 +89,7 @@ impl ContainerSpec {
             stop_signal: None,
             log: LogConfig::new(log),
             labels: BTreeMap::new(),
+            lease: None,
         }
     }
 }

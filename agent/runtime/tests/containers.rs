@@ -487,3 +487,39 @@ async fn a_start_that_is_cut_off_leaves_nothing() {
     let cut = futures_util::future::join_all(cuts).await;
     assert!(cut.contains(&true), "no start was cut off");
 }
+
+#[tokio::test]
+async fn a_container_ends_with_its_lease_though_nobody_looks_and_none_begins_without() {
+    use runtime::lease::{Terms, boot_ms};
+    let world = World::new();
+    let leased = |lease_ms, script: &str| {
+        let mut spec = world.spec(script);
+        spec.lease = Some(Terms {
+            lease_ms,
+            grace_ms: 300,
+        });
+        spec
+    };
+    let refused = world.runtime.run(leased(60_000, "sleep 60"), vec![]).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("the node has no lease"), "{refused}");
+    world.runtime.renew_lease(boot_ms().unwrap()).unwrap();
+    // One that doesn't listen, and one whose lease is far from over.
+    let deaf = leased(700, "trap '' TERM; while true; do sleep 1; done");
+    let (short, long) = (deaf, leased(600_000, "sleep 60"));
+    let (short_id, long_id) = (short.id.clone(), long.id.clone());
+    world.runtime.run(short, vec![]).await.unwrap();
+    world.runtime.run(long, vec![]).await.unwrap();
+    let exit = tokio::time::timeout(LONG, world.runtime.wait(&short_id))
+        .await
+        .expect("it ran on")
+        .unwrap();
+    assert_eq!(exit.code, 137);
+    let why = exit.message.unwrap_or_default();
+    assert!(why.contains("heard no manager for 700 ms"), "{why}");
+    let running = world.runtime.list().await.unwrap();
+    let running = running.iter().find(|state| state.id == long_id).unwrap();
+    assert!(running.pid.is_some() && running.exit.is_none());
+    world.runtime.delete(&short_id).await.unwrap();
+    world.runtime.delete(&long_id).await.unwrap();
+}

@@ -176,6 +176,11 @@ async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
             begun.display()
         )));
     }
+    if let Some(terms) = &prepared.container.lease
+        && let Err(why) = tools.keeper.holds(terms).await
+    {
+        return Done::Input(Input::StartFailed(why));
+    }
     match tools.runtime.run(prepared.container, prepared.held).await {
         Ok(started) => Done::Input(Input::Started {
             pid: started.pid.unsigned_abs(),

@@ -7,6 +7,7 @@ mod prepare;
 use crate::assignments::Desired;
 use crate::container::Places;
 use crate::contents::Contents;
+use crate::keeper::Keeper;
 use crate::status::StatusBook;
 use crate::volume::Volumes;
 use api::convert;
@@ -30,6 +31,7 @@ pub(crate) struct Tools {
     pub overlay: Overlay,
     pub volumes: Volumes,
     pub book: Arc<StatusBook>,
+    pub keeper: Arc<Keeper>,
     pub pulls: Pulls,
     pub contents: Contents,
     pub containers: PathBuf,

@@ -105,7 +105,12 @@ pub(crate) async fn prepare(
         netns: &attached.netns,
         places: &places,
     };
-    let container = assemble(&assigned.task, &assigned.template.container, &parts)?;
+    let mut container = assemble(&assigned.task, &assigned.template.container, &parts)?;
+    let lease_ms = assigned.template.disconnect.lease_ms();
+    container.lease = lease_ms.map(|lease_ms| runtime::lease::Terms {
+        lease_ms,
+        grace_ms: tools.stop_grace_ms,
+    });
     Ok(Prepared {
         container,
         held: attached.dns_fds,

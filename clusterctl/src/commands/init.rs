@@ -1,5 +1,6 @@
 //! `clusterctl init`
 
+use super::cluster::PaceArgs;
 use super::recovered;
 use crate::client::Client;
 use crate::output;
@@ -31,9 +32,11 @@ pub struct Args {
     /// Changes that only the lost managers had are lost. Refused while a majority can be reached.
     #[arg(
         long,
-        conflicts_with_all = ["advertise_addr", "address_pool", "subnet_prefix", "no_worker_exec"]
+        conflicts_with_all = ["advertise_addr", "address_pool", "subnet_prefix", "no_worker_exec", "heartbeat", "dead_after", "task_history"]
     )]
     force_new_cluster: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
@@ -51,6 +54,9 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         address_pool: args.address_pool,
         subnet_prefix: args.subnet_prefix,
         no_worker_exec: args.no_worker_exec,
+        heartbeat_ms: args.pace.heartbeat.unwrap_or(0),
+        dead_after_ms: args.pace.dead_after.unwrap_or(0),
+        task_history: args.pace.task_history,
     };
     let made = client.daemon().init(request).await?.into_inner();
     let node = api::convert::node_id(&made.node_id)?;

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod blob;
+pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod deploy;
@@ -69,13 +70,14 @@ pub async fn run(cli: Cli) -> Result<u8> {
     if let Command::Backup(args) = cli.command {
         return backup::run(&cli.host, args).await.map(|()| 0);
     }
-    let client = client::connect(&cli.host).await?;
+    let client = client::connect(&cli.host, cli.stale).await?;
     match cli.command {
         Command::Init(args) => init::run(&client, args).await?,
         Command::Join(args) => join::run(&client, args).await?,
         Command::JoinToken(args) => join_token::run(&client, args).await?,
         Command::Leave(args) => leave::run(&client, args).await?,
         Command::Status(args) => status::run(&client, args).await?,
+        Command::Cluster(args) => cluster::run(&client, args).await?,
         Command::Node(args) => node::run(&client, args).await?,
         Command::Network(args) => network::run(&client, args).await?,
         Command::Deploy(args) => deploy::run(&client, args).await?,

@@ -156,7 +156,7 @@ async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
         vec![
             short(node.id),
             node.description.hostname.clone(),
-            state(node.status.state).into(),
+            state(row),
             availability(node.spec.availability).into(),
             match (node.spec.role, row.leader, row.reachable) {
                 (Role::Worker, ..) => "",
@@ -172,11 +172,16 @@ async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
     })
 }
 
-fn state(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Unknown => "Unknown",
-        NodeState::Ready => "Ready",
-        NodeState::Down => "Down",
+fn state(row: &NodeRow) -> String {
+    let state = match (row.node.status.state, row.suspect) {
+        (NodeState::Unknown, _) => "Unknown",
+        (NodeState::Ready, true) => "Suspect",
+        (NodeState::Ready, false) => "Ready",
+        (NodeState::Down, _) => "Down",
+    };
+    match &row.twin {
+        Some(addr) => format!("{state} (its identity is also at {addr})"),
+        None => state.into(),
     }
 }
 

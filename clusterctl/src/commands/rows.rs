@@ -12,6 +12,10 @@ pub struct NodeRow {
     pub leader: bool,
     pub reachable: bool,
     pub tasks: u32,
+    /// It is ready, and has missed some heartbeats.
+    pub suspect: bool,
+    /// The address of a second machine that has its identity.
+    pub twin: Option<String>,
 }
 
 impl TryFrom<proto::NodeRow> for NodeRow {
@@ -26,6 +30,8 @@ impl TryFrom<proto::NodeRow> for NodeRow {
             leader: row.leader,
             reachable: row.reachable,
             tasks: row.tasks,
+            suspect: row.suspect,
+            twin: Some(row.twin).filter(|addr| !addr.is_empty()),
         })
     }
 }

@@ -1,49 +1,25 @@
 //! `clusterctl status`
 
+mod shown;
+
 use crate::client::Client;
 use crate::output::{self, Format, FormatArg, short};
-use anyhow::Result;
-use api::proto::{GetInfoRequest, GetStatusRequest};
-use serde::Serialize;
+use crate::time::ago;
+use anyhow::{Result, anyhow};
+use api::proto::{ClusterStatus, DaemonInfo, GetInfoRequest, GetStatusRequest};
+use shown::{Manager, Shown};
+use tonic::Code;
 
-/// Show the cluster's health: managers, who leads, nodes, tasks
+/// Show the cluster's health: quorum, managers and their disks, who leads, nodes, tasks
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  clusterctl status\n  clusterctl status --format json | jq .leader"
+    after_help = "Examples:\n  clusterctl status\n  clusterctl status --stale   # what this manager knows, without a \
+                  majority\n  clusterctl status --format json | jq .quorum\n\nWithout a leader it shows what the local \
+                  manager knows, says what to do, and its exit code is 1."
 )]
 pub struct Args {
     #[command(flatten)]
     format: FormatArg,
-}
-
-#[derive(Serialize)]
-struct Status {
-    cluster: String,
-    node: String,
-    hostname: String,
-    role: String,
-    addr: String,
-    version: String,
-    leader: Option<String>,
-    revision: u64,
-    managers: Vec<Manager>,
-    nodes: u32,
-    nodes_ready: u32,
-    services: u32,
-    tasks_running: u32,
-    tasks_wanted: u32,
-    warnings: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Manager {
-    id: String,
-    hostname: String,
-    addr: String,
-    leader: bool,
-    voter: bool,
-    reachable: bool,
-    lag: u64,
 }
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
@@ -60,123 +36,127 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             "this machine belongs to no cluster; make one with `clusterctl init` or join one with `clusterctl join`"
         );
     }
-    let cluster = client
-        .control()
-        .get_status(GetStatusRequest {})
-        .await?
-        .into_inner();
-    let managers = cluster
-        .managers
-        .iter()
-        .map(|m| {
-            Ok(Manager {
-                id: api::convert::node_id(&m.node_id)?.to_string(),
-                hostname: m.hostname.clone(),
-                addr: m.addr.clone(),
-                leader: m.leader,
-                voter: m.voter,
-                reachable: m.reachable,
-                lag: m.lag,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let status = Status {
-        cluster: api::convert::cluster_id(&cluster.cluster_id)?.to_string(),
-        node: api::convert::node_id(&info.node_id)?.to_string(),
-        hostname: info.hostname,
-        role: info.role,
-        addr: info.advertise_addr,
-        version: info.version,
-        leader: managers
-            .iter()
-            .find(|m| m.leader)
-            .map(|m| m.hostname.clone()),
-        revision: cluster.revision,
-        warnings: warnings(info.warnings, &managers),
-        managers,
-        nodes: cluster.nodes,
-        nodes_ready: cluster.nodes_ready,
-        services: cluster.services,
-        tasks_running: cluster.tasks_running,
-        tasks_wanted: cluster.tasks_wanted,
-    };
-    match args.format.format {
-        Format::Json => output::json(&status),
-        Format::Table => print(&status),
+    let answered = client.control().get_status(GetStatusRequest {}).await;
+    match answered {
+        Ok(status) => show(info, status.into_inner(), args.format.format),
+        Err(status) if status.code() == Code::Unavailable && !client.is_stale() => {
+            let why = status.message().to_owned();
+            let known = client.stale().control();
+            let known = { known }.get_status(GetStatusRequest {}).await;
+            if let Ok(known) = known {
+                show(info, known.into_inner(), args.format.format)?;
+                output::line("")?;
+            }
+            Err(anyhow!(why))
+        }
+        Err(status) => Err(status.into()),
     }
 }
 
-/// What the user should know beside the figures.
-fn warnings(mut warnings: Vec<String>, managers: &[Manager]) -> Vec<String> {
-    let voters = managers.iter().filter(|m| m.voter).count();
-    let reachable = managers.iter().filter(|m| m.voter && m.reachable).count();
-    if voters == 2 {
-        warnings.push(
-            "with two managers the loss of either stops all changes; add a third with `clusterctl join-token manager`"
-                .into(),
-        );
+fn show(info: DaemonInfo, cluster: ClusterStatus, format: Format) -> Result<()> {
+    let shown = Shown::new(info, cluster)?;
+    match format {
+        Format::Json => output::json(&shown),
+        Format::Table => print(&shown),
     }
-    for manager in managers.iter().filter(|m| !m.reachable) {
-        warnings.push(format!(
-            "manager {} ({}) can't be reached",
-            manager.hostname, manager.addr
-        ));
-    }
-    let quorum = voters / 2 + 1;
-    if voters > 2 && reachable == quorum {
-        warnings.push("the loss of one more manager stops all changes".into());
-    }
-    warnings
 }
 
-fn print(status: &Status) -> Result<()> {
-    output::line(format!("Cluster:    {}", status.cluster))?;
-    output::line(format!(
-        "This node:  {} ({}), {} at {}, version {}",
-        status.hostname,
-        short(&status.node),
-        status.role,
-        status.addr,
-        status.version
-    ))?;
-    output::line(format!(
-        "Leader:     {}",
-        status.leader.as_deref().unwrap_or("none")
-    ))?;
-    output::line(format!("Revision:   {}", status.revision))?;
-    output::line(format!(
-        "Nodes:      {} of {} ready",
-        status.nodes_ready, status.nodes
-    ))?;
-    output::line(format!("Services:   {}", status.services))?;
-    output::line(format!(
-        "Tasks:      {} of {} running",
-        status.tasks_running, status.tasks_wanted
-    ))?;
+fn print(status: &Shown) -> Result<()> {
+    let lines = [
+        ("Cluster", status.cluster.clone()),
+        (
+            "This node",
+            format!(
+                "{} ({}), {} at {}, version {}",
+                status.hostname,
+                short(&status.node),
+                status.role,
+                status.addr,
+                status.version
+            ),
+        ),
+        (
+            "Leader",
+            status.leader.clone().unwrap_or_else(|| "none".into()),
+        ),
+        ("Quorum", status.quorum.to_string()),
+        ("Revision", status.revision.to_string()),
+        (
+            "Nodes",
+            format!("{} of {} ready", status.nodes_ready, status.nodes),
+        ),
+        ("Services", status.services.to_string()),
+        (
+            "Tasks",
+            format!(
+                "{} of {} running",
+                status.tasks_running, status.tasks_wanted
+            ),
+        ),
+    ];
+    if status.stale {
+        output::line(format!(
+            "As {} has it, which may be old:\n",
+            status.answered_by
+        ))?;
+    }
+    for (name, value) in lines {
+        output::line(format!("{:<12}{value}", format!("{name}:")))?;
+    }
     output::line("")?;
-    output::list(
-        Format::Table,
-        &status.managers,
-        &["MANAGER", "ID", "ADDRESS", "STATE", "VOTES", "BEHIND"],
-        |m| {
-            let state = match (m.leader, m.reachable) {
-                (true, _) => "leader",
-                (false, true) => "reachable",
-                (false, false) => "unreachable",
-            };
-            let votes = if m.voter { "yes" } else { "not yet" };
-            vec![
-                m.hostname.clone(),
-                short(&m.id),
-                m.addr.clone(),
-                state.into(),
-                votes.into(),
-                m.lag.to_string(),
-            ]
-        },
-    )?;
+    let now = jiff::Timestamp::now();
+    let header = [
+        "MANAGER",
+        "ID",
+        "ADDRESS",
+        "STATE",
+        "VOTES",
+        "BEHIND",
+        "DISK P50/P99",
+        "SNAPSHOT",
+    ];
+    output::list(Format::Table, &status.managers, &header, |m| row(m, now))?;
     for warning in &status.warnings {
         output::line(format!("\nWarning: {warning}"))?;
     }
     Ok(())
+}
+
+fn row(m: &Manager, now: jiff::Timestamp) -> Vec<String> {
+    let state = match (m.leader, m.reachable) {
+        (true, _) => "leader",
+        (false, true) => "reachable",
+        (false, false) => "unreachable",
+    };
+    let (disk, snapshot) = match &m.health {
+        None => ("unknown".into(), "unknown".into()),
+        Some(health) => (
+            match health.syncs {
+                0 => "idle".into(),
+                _ => format!("{}/{}", ms(health.sync_p50_us), ms(health.sync_p99_us)),
+            },
+            match health.snapshot {
+                0 => "none yet".into(),
+                index => format!("{index}, {}", ago(health.snapshot_at, now)),
+            },
+        ),
+    };
+    vec![
+        m.hostname.clone(),
+        short(&m.id),
+        m.addr.clone(),
+        state.into(),
+        if m.voter { "yes" } else { "not yet" }.into(),
+        m.lag.to_string(),
+        disk,
+        snapshot,
+    ]
+}
+
+/// Microseconds, as people read a disk's times.
+fn ms(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        _ => format!("{} ms", us / 1_000),
+    }
 }

@@ -83,7 +83,9 @@ fn expected(path: &str) -> [bool; 5] {
         ("Dispatch", _) => [false, true, true, false, false],
         ("Agent" | "Raft", _) => [false, false, true, false, false],
         ("Daemon", _) => [false, false, false, true, true],
-        ("Control", "GetStatus" | "Logs" | "Exec") => [false, true, true, true, true],
+        ("Control", "GetStatus" | "InspectCluster" | "Logs" | "Exec") => {
+            [false, true, true, true, true]
+        }
         ("Control", method) if method.starts_with("List") => [false, true, true, true, true],
         ("Control", _) => [false, false, true, true, true],
         _ => panic!("{path} has no rule"),

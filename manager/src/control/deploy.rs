@@ -39,6 +39,10 @@ pub fn plan(
 ) -> Result<(Vec<Op>, DeployStackReply), Refusal> {
     let mut problems = Vec::new();
     validate::stack(spec, &mut problems);
+    if let Some(cluster) = state.cluster() {
+        let services = spec.services.values();
+        problems.extend(validate::leases(services.map(|s| &s.spec), &cluster.spec));
+    }
     if !problems.is_empty() {
         return Err(Refusal::invalid(problems.join("\n")));
     }

@@ -1,10 +1,11 @@
 //! The API that clusterctl calls. Served by the leader; the proxy in front brings every call to it.
 //!
-//! Invariants: a read sees every write that was acknowledged before it; a change is one transaction, made
+//! Invariants: a read sees every write that was acknowledged before it, unless it is asked for as stale; a change is one transaction, made
 //! from a state that was read after the call came in, and made anew when that state has moved on; what is
 //! refused has changed nothing.
 
 mod blobs;
+mod cluster;
 mod deploy;
 mod exec;
 mod logs;
@@ -24,6 +25,8 @@ pub(crate) use refusal::{Refusal, propose_status};
 
 use crate::clock::now;
 use crate::dialer::Dialer;
+use crate::dispatch::Overview;
+use crate::proxy::STALE_HEADER;
 use api::model::{NodeId, Timestamp};
 use api::proto::control_server;
 use api::proto::*;
@@ -56,6 +59,10 @@ pub(crate) struct Control {
     pub handle: Handle,
     pub dialer: Dialer,
     pub me: NodeId,
+    /// The call is answered from what this manager has, whoever leads.
+    pub stale: bool,
+    /// What only the leader knows of nodes.
+    pub overview: Arc<Overview>,
     /// This manager, `host:port`.
     pub addr: String,
     /// Changes that choose addresses take turns, and those that were refused once: built from the same state, they
@@ -80,8 +87,20 @@ pub(crate) struct Change<T> {
 }
 
 impl Control {
-    /// Reads the state as it is after every write that was acknowledged before.
+    /// As a call wants to be answered.
+    fn as_asked<T>(&self, request: &Request<T>) -> Self {
+        Self {
+            stale: request.metadata().contains_key(STALE_HEADER),
+            ..self.clone()
+        }
+    }
+
+    /// Reads the state as it is after every write that was acknowledged before; or as it is here, where that is what
+    /// was asked for.
     pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
+        if self.stale {
+            return Ok(self.handle.read(look));
+        }
         self.handle
             .linearizable()
             .await
@@ -164,11 +183,13 @@ macro_rules! delegate {
             type BackupStream = Reply<BackupOutput>;
 
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
-                $to(self, request.into_inner()).await.map(Response::new)
+                let control = self.as_asked(&request);
+                $to(&control, request.into_inner()).await.map(Response::new)
             })+
 
             async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-                logs::logs(self, request.into_inner()).await.map(Response::new)
+                let control = self.as_asked(&request);
+                logs::logs(&control, request.into_inner()).await.map(Response::new)
             }
 
             async fn backup(
@@ -191,6 +212,8 @@ macro_rules! delegate {
 delegate! {
     get_status(GetStatusRequest) -> ClusterStatus = status::get,
     get_join_tokens(GetJoinTokensRequest) -> JoinTokens = status::join_tokens,
+    update_cluster(UpdateClusterRequest) -> ClusterInfo = cluster::update,
+    inspect_cluster(InspectClusterRequest) -> ClusterInfo = cluster::inspect,
     list_nodes(ListNodesRequest) -> ListNodesReply = nodes::list,
     update_node(UpdateNodeRequest) -> Node = nodes::update,
     remove_node(RemoveNodeRequest) -> RemoveNodeReply = nodes::remove,

@@ -9,6 +9,7 @@ use api::proto::{
 };
 use api::state::{Op, State};
 use std::collections::BTreeMap;
+use std::time::Instant;
 use tonic::Status;
 
 pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNodesReply, Status> {
@@ -34,7 +35,15 @@ pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNo
             Ok::<_, Refusal>(
                 chosen
                     .iter()
-                    .map(|node| row(state, node, &managers))
+                    .map(|node| NodeRow {
+                        suspect: control.overview.is_suspect(node.id),
+                        twin: control
+                            .overview
+                            .twin(node.id, Instant::now())
+                            .map(|addr| addr.to_string())
+                            .unwrap_or_default(),
+                        ..row(state, node, &managers)
+                    })
                     .collect(),
             )
         })
@@ -60,6 +69,7 @@ fn row(
         leader,
         reachable,
         tasks: u32::try_from(tasks).unwrap_or(u32::MAX),
+        ..NodeRow::default()
     }
 }
 

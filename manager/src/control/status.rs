@@ -1,14 +1,24 @@
 //! The cluster as a whole, and its join tokens.
 
-use super::{Change, Control, Refusal};
+use super::{Change, Control, Refusal, reason};
 use crate::ca::{Tokens, new_secret};
+use crate::raft_rpc;
 use api::convert;
 use api::model::{NodeState, ServiceMode, TaskState};
+use api::proto::raft_client::RaftClient;
 use api::proto::{
-    ClusterSpec, ClusterStatus, GetJoinTokensRequest, GetStatusRequest, JoinTokens, ManagerStatus,
+    ClusterSpec, ClusterStatus, GetJoinTokensRequest, GetStatusRequest, HealthReply, HealthRequest,
+    JoinTokens, ManagerStatus,
 };
 use api::state::{Op, State};
-use tonic::Status;
+use futures_util::future::join_all;
+use raft_store::Peer;
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+/// How long a manager may take to say how it does.
+const HEALTH_BOUND: Duration = Duration::from_millis(1_500);
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -16,7 +26,13 @@ fn count(number: usize) -> u32 {
 
 pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus, Status> {
     let mut status = control.read(summary).await?;
-    for manager in control.handle.managers() {
+    status.stale = control.stale;
+    status.answered_by = convert::id_bytes(control.me.0);
+    let asked = control.handle.managers().into_iter().map(|manager| async {
+        let health = health(control, &manager.peer).await;
+        (manager, health)
+    });
+    for (manager, health) in join_all(asked).await {
         let id = manager.peer.node_id;
         let hostname = control
             .handle
@@ -27,17 +43,37 @@ pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus
                     .map(|node| node.description.hostname.clone())
             })
             .unwrap_or_default();
+        // It may be heard of and not answer, or the other way round: then not all is well.
+        let reachable = manager.reachable && health.is_ok();
+        let trouble = health.as_ref().err().cloned().unwrap_or_default();
         status.managers.push(ManagerStatus {
             node_id: convert::id_bytes(id.0),
             hostname,
             addr: manager.peer.addr,
             leader: manager.leader,
             voter: manager.voter,
-            reachable: manager.reachable,
+            reachable,
             lag: manager.lag,
+            health: health.ok(),
+            trouble,
         });
     }
     Ok(status)
+}
+
+/// Asks a manager how it does.
+async fn health(control: &Control, peer: &Peer) -> Result<HealthReply, String> {
+    if peer.node_id == control.me {
+        return Ok(raft_rpc::health(&control.handle));
+    }
+    let mut client = RaftClient::new(control.dialer.node(&peer.addr, peer.node_id));
+    match timeout(HEALTH_BOUND, client.health(HealthRequest {})).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        // Of a version that can't say is there all the same.
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(HealthReply::default()),
+        Ok(Err(status)) => Err(reason(&status)),
+        Err(_) => Err(format!("{} does not answer", peer.addr)),
+    }
 }
 
 fn summary(state: &State) -> ClusterStatus {
@@ -65,6 +101,7 @@ fn summary(state: &State) -> ClusterStatus {
         tasks_running: count(running.count()),
         tasks_wanted: wanted.fold(0, u32::saturating_add),
         spec: state.cluster().map(|c| ClusterSpec::from(&c.spec)),
+        ..ClusterStatus::default()
     }
 }
 

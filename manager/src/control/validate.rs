@@ -1,8 +1,8 @@
 //! Rules that a spec from the wire has to keep, whoever made it. All broken ones are told at once.
 
 use api::model::{
-    BlobFile, BlobKey, BlobSpec, ContainerSpec, LEASE_MIN_MS, Labels, MountSource, NetworkSpec,
-    ServiceMode, ServiceSpec, StackSpec, TaskTemplate,
+    BlobFile, BlobKey, BlobSpec, ClusterSpec, ContainerSpec, LEASE_MIN_MS, Labels, MountSource,
+    NetworkSpec, ServiceMode, ServiceSpec, StackSpec, TaskTemplate,
 };
 use std::collections::BTreeSet;
 
@@ -233,6 +233,24 @@ fn aliases(what: &str, aliases: &[String], problems: &mut Problems) {
             problems.push(format!("{what}: alias {:?} is no DNS name", shown(alias)));
         }
     }
+}
+
+/// Services whose tasks would be stopped when a heartbeat is lost.
+pub fn leases<'a>(
+    services: impl Iterator<Item = &'a ServiceSpec>,
+    cluster: &ClusterSpec,
+) -> Problems {
+    let least_ms = cluster.lease_min_ms();
+    let short = services.filter_map(|spec| {
+        let lease_ms = spec.template.disconnect.lease_ms()?;
+        (lease_ms < least_ms).then(|| {
+            format!(
+                "service {}: its tasks would be stopped after {lease_ms} ms without a manager, and the nodes' heartbeats come every {} ms: give three of them at least, deploy.disconnect.stop_after: {least_ms}ms",
+                spec.name, cluster.heartbeat_ms
+            )
+        })
+    });
+    short.collect()
 }
 
 fn container(what: &str, spec: &ContainerSpec, problems: &mut Problems) {

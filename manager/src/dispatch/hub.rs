@@ -2,8 +2,13 @@
 //!
 //! Cancel-safe: each branch of its loop either completes or has taken nothing.
 
+mod acks;
+mod twin;
+
 use super::core::Core;
+use super::judge::{Bounds, When, judge};
 use super::liveness::{Liveness, TICK};
+use super::overview::Overview;
 use super::parts::parts;
 use super::session::Heard;
 use super::statuses::{self, Report};
@@ -12,6 +17,7 @@ use api::model::{ClusterSpec, NodeDescription, NodeId, NodeState, NodeStatus};
 use api::proto::manager_message::Message as ToAgent;
 use api::proto::{Assignments, ManagerMessage, Welcome};
 use api::state::{Event, Op, State, Transaction};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -54,6 +60,8 @@ pub struct Opening {
     pub number: u64,
     pub description: NodeDescription,
     pub addr: (Ipv4Addr, u16),
+    /// Which boot of which machine; empty where it doesn't say.
+    pub instance: Bytes,
     pub out: mpsc::Sender<Result<ManagerMessage, Status>>,
     pub over: CancellationToken,
     pub heard: Heard,
@@ -74,7 +82,11 @@ impl HubHandle {
 }
 
 /// A hub, and the future that runs it until it is stopped.
-pub fn start(handle: Handle, stop: CancellationToken) -> (HubHandle, impl Future<Output = ()>) {
+pub fn start(
+    handle: Handle,
+    overview: Arc<Overview>,
+    stop: CancellationToken,
+) -> (HubHandle, impl Future<Output = ()>) {
     let (messages_tx, messages) = mpsc::channel(QUEUE);
     let (reports_tx, reports) = mpsc::channel(REPORTS);
     let base = Instant::now();
@@ -85,6 +97,11 @@ pub fn start(handle: Handle, stop: CancellationToken) -> (HubHandle, impl Future
         liveness: Liveness::new(base),
         proposals: FuturesUnordered::new(),
         judging: false,
+        is_certain: true,
+        waiting: Vec::new(),
+        confirming: false,
+        overview,
+        pace: spec(&handle),
         managers: managers(&handle),
         sent: base,
     };
@@ -125,6 +142,10 @@ struct Session {
     out: mpsc::Sender<Result<ManagerMessage, Status>>,
     over: CancellationToken,
     heard: Heard,
+    instance: Bytes,
+    addr: Ipv4Addr,
+    /// The last heartbeat that was acknowledged.
+    acknowledged: u64,
     /// It has got its full message.
     open: bool,
 }
@@ -136,7 +157,10 @@ enum Proposed {
         number: u64,
         outcome: Result<(), ProposeError>,
     },
-    Judged,
+    /// Whether it is known what became of it.
+    Judged { is_certain: bool },
+    /// This manager led when these heartbeats had been heard: of the nodes' sessions, by their numbers.
+    Confirmed(Vec<(NodeId, u64, u64)>),
 }
 
 struct Hub {
@@ -147,6 +171,15 @@ struct Hub {
     proposals: FuturesUnordered<BoxFuture<'static, Proposed>>,
     /// A judgement over nodes is on its way.
     judging: bool,
+    /// No judgement may still be written that nobody waits for.
+    is_certain: bool,
+    /// Sessions that begin while nodes are judged: whether theirs is given up has to be known first.
+    waiting: Vec<Opening>,
+    /// Whether this manager still leads is being asked.
+    confirming: bool,
+    overview: Arc<Overview>,
+    /// As sessions were told last.
+    pace: ClusterSpec,
     managers: Vec<String>,
     /// When changes were last sent.
     sent: Instant,
@@ -162,6 +195,7 @@ impl Hub {
             tokio::select! {
                 () = stop.cancelled() => break,
                 message = messages.recv() => match message {
+                    Some(Message::Open(opening)) if self.judging => self.waiting.push(*opening),
                     Some(Message::Open(opening)) => self.begin(*opening),
                     Some(Message::Closed { node, number }) => self.closed(node, number),
                     None => break,
@@ -173,7 +207,14 @@ impl Hub {
                 }
                 Some(proposed) = self.proposals.next(), if !self.proposals.is_empty() => match proposed {
                     Proposed::Ready { node, number, outcome } => self.ready(node, number, outcome),
-                    Proposed::Judged => self.judging = false,
+                    Proposed::Judged { is_certain } => {
+                        self.judging = false;
+                        self.is_certain &= is_certain;
+                        for opening in std::mem::take(&mut self.waiting) {
+                            self.begin(opening);
+                        }
+                    }
+                    Proposed::Confirmed(heard) => self.acknowledge(heard),
                 },
                 _ = ticks.tick() => {
                     self.tick();
@@ -184,6 +225,7 @@ impl Hub {
                 }
             }
         }
+        self.overview.clear();
         for (_, session) in std::mem::take(&mut self.sessions) {
             // A session that does not read learns of it by the end of its stream.
             let _ = session
@@ -199,6 +241,7 @@ impl Hub {
             number,
             description,
             addr,
+            instance,
             out,
             over,
             heard,
@@ -210,6 +253,11 @@ impl Hub {
             over.cancel();
             return;
         };
+        if let Some(refusal) = self.twin(node, &instance, addr.0) {
+            let _ = out.try_send(Err(refusal));
+            over.cancel();
+            return;
+        }
         if let Some(old) = self.sessions.remove(&node) {
             tracing::debug!(%node, "a newer session replaces the one before");
             let _ = old.out.try_send(Err(Status::aborted(
@@ -226,10 +274,15 @@ impl Hub {
                 out,
                 over,
                 heard,
+                instance: instance.clone(),
+                addr: addr.0,
+                acknowledged: 0,
                 open: false,
             },
         );
-        let same = known.status.state == NodeState::Ready
+        self.overview.has_session(node, instance);
+        let same = self.is_certain
+            && known.status.state == NodeState::Ready
             && known.description == description
             && (known.addr, known.port) == addr;
         if same {
@@ -241,8 +294,8 @@ impl Hub {
             id: node,
             status: NodeStatus {
                 state: NodeState::Ready,
-                message: String::new(),
                 since: now(),
+                ..NodeStatus::default()
             },
             description: Some(description),
             addr: Some(addr),
@@ -282,10 +335,10 @@ impl Hub {
             return;
         }
         session.open = true;
-        let spec = self.spec();
+        self.look_at_pace();
         let welcome = Welcome {
-            heartbeat_ms: spec.heartbeat_ms,
-            dead_after_ms: spec.dead_after_ms,
+            heartbeat_ms: self.pace.heartbeat_ms,
+            dead_after_ms: self.pace.dead_after_ms,
             managers: self.managers.clone(),
         };
         let full = self.handle.read(|state| self.core.open(state, node));
@@ -318,6 +371,7 @@ impl Hub {
             self.liveness.heard(node, session.heard.at());
             session.over.cancel();
             self.core.close(node);
+            self.overview.session_ended(node);
         }
     }
 
@@ -376,16 +430,31 @@ impl Hub {
     }
 
     fn tick(&mut self) {
+        self.look_at_pace();
         let at = Instant::now();
         for (node, session) in &self.sessions {
             self.liveness.heard(*node, session.heard.at());
         }
         self.liveness.tick(at);
+        self.confirm();
         if self.judging {
             return;
         }
-        let dead_after = Duration::from_millis(u64::from(self.spec().dead_after_ms));
-        let judged = self.handle.read(|state| self.judge(state, dead_after, at));
+        let heartbeat = Duration::from_millis(u64::from(self.pace.heartbeat_ms));
+        let bounds = Bounds {
+            // Two have been missed, and had time to arrive.
+            suspect: heartbeat * 2 + TICK,
+            dead: Duration::from_millis(u64::from(self.pace.dead_after_ms)),
+        };
+        let when = When { at, now: now() };
+        let sessions = self.sessions.iter();
+        let sessions = sessions
+            .map(|(node, session)| (*node, session.open))
+            .collect();
+        let judged = self
+            .handle
+            .read(|state| judge(state, &sessions, &self.liveness, bounds, when));
+        self.overview.suspects(judged.suspect);
         for node in judged.gone {
             self.liveness.forget(node);
             self.end(node, gone(node));
@@ -406,52 +475,14 @@ impl Hub {
                 at: now(),
                 ops: judged.ops,
             };
-            if let Err(error) = handle.propose(transaction).await {
+            let proposed = handle.propose(transaction).await;
+            if let Err(error) = &proposed {
                 // The next tick judges again.
                 tracing::warn!("the state of nodes could not be written: {error}");
             }
-            Proposed::Judged
+            let is_certain = !matches!(proposed, Err(ProposeError::Unavailable(_)));
+            Proposed::Judged { is_certain }
         }));
-    }
-
-    /// Level-triggered: what the state says of nodes against what is heard of them.
-    fn judge(&self, state: &State, dead_after: Duration, at: Instant) -> Judgement {
-        let mut judgement = Judgement::default();
-        for node in self
-            .sessions
-            .keys()
-            .filter(|node| !state.nodes().contains_key(node))
-        {
-            judgement.gone.push(*node);
-        }
-        for (id, node) in state.nodes() {
-            let dead = self.liveness.is_dead(*id, dead_after, at);
-            let session = self.sessions.get(id);
-            let status = |state, message| Op::SetNodeStatus {
-                id: *id,
-                status: NodeStatus {
-                    state,
-                    message,
-                    since: now(),
-                },
-                description: None,
-                addr: None,
-            };
-            if dead && session.is_some() {
-                judgement.dead.push(*id);
-            }
-            if dead && node.status.state == NodeState::Ready {
-                let silence = self.liveness.silence(*id, at).as_millis();
-                let message = format!("nothing was heard of it for {silence} ms");
-                tracing::warn!(node = %id, hostname = %node.description.hostname, "node is down: {message}");
-                judgement.ops.push(status(NodeState::Down, message));
-            }
-            // A judgement that was overtaken by the node's own word.
-            if !dead && session.is_some_and(|s| s.open) && node.status.state != NodeState::Ready {
-                judgement.ops.push(status(NodeState::Ready, String::new()));
-            }
-        }
-        judgement
     }
 
     fn look_at_managers(&mut self) {
@@ -474,19 +505,12 @@ impl Hub {
             );
         }
     }
-
-    fn spec(&self) -> ClusterSpec {
-        self.handle
-            .read(|state| state.cluster().map(|cluster| cluster.spec.clone()))
-            .unwrap_or_default()
-    }
 }
 
-#[derive(Default)]
-struct Judgement {
-    ops: Vec<Op>,
-    gone: Vec<NodeId>,
-    dead: Vec<NodeId>,
+fn spec(handle: &Handle) -> ClusterSpec {
+    handle
+        .read(|state| state.cluster().map(|cluster| cluster.spec.clone()))
+        .unwrap_or_default()
 }
 
 fn gone(node: NodeId) -> Status {

@@ -63,6 +63,20 @@ impl Liveness {
         }
     }
 
+    /// Whether this leader has heard of a node at all.
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.heard.contains_key(&node)
+    }
+
+    /// The bounds are other ones from now on: what nodes were told before counts against nobody.
+    pub fn forgive(&mut self, now: Instant) {
+        let at = now.checked_sub(self.lost).unwrap_or(self.began);
+        for heard in self.heard.values_mut() {
+            *heard = (*heard).max(at);
+        }
+    }
+
     /// For how long nothing was heard of a node.
     #[must_use]
     pub fn silence(&self, node: NodeId, now: Instant) -> Duration {

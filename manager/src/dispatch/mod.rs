@@ -11,7 +11,9 @@
 mod batch;
 mod core;
 mod hub;
+mod judge;
 mod liveness;
+mod overview;
 mod parts;
 mod session;
 mod statuses;
@@ -22,6 +24,7 @@ use api::proto::dispatch_server;
 use api::proto::{AgentMessage, ManagerMessage};
 use arc_swap::ArcSwapOption;
 use hub::HubHandle;
+pub(crate) use overview::Overview;
 use raft_store::Handle;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ pub(crate) struct Dispatch {
     handle: Handle,
     /// There while this manager leads.
     hub: Arc<ArcSwapOption<HubHandle>>,
+    overview: Arc<Overview>,
     /// Owns the sessions' readers.
     tasks: TaskTracker,
 }
@@ -48,13 +52,19 @@ impl Dispatch {
         Self {
             handle,
             hub: Arc::default(),
+            overview: Arc::default(),
             tasks,
         }
     }
 
+    /// What it knows of nodes while it leads.
+    pub fn overview(&self) -> Arc<Overview> {
+        self.overview.clone()
+    }
+
     /// Serves sessions until it is stopped.
     pub async fn lead(&self, stop: CancellationToken) {
-        let (hub, running) = hub::start(self.handle.clone(), stop);
+        let (hub, running) = hub::start(self.handle.clone(), self.overview.clone(), stop);
         self.hub.store(Some(Arc::new(hub)));
         running.await;
         self.hub.store(None);

@@ -31,6 +31,8 @@ const STATUSES_MAX: usize = 10_000;
 pub struct Heard {
     base: Instant,
     at_ms: Arc<AtomicU64>,
+    /// The last heartbeat's sequence.
+    beat: Arc<AtomicU64>,
 }
 
 impl Heard {
@@ -39,6 +41,7 @@ impl Heard {
         let heard = Self {
             base,
             at_ms: Arc::default(),
+            beat: Arc::default(),
         };
         heard.now();
         heard
@@ -48,6 +51,16 @@ impl Heard {
     pub fn now(&self) {
         let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.at_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// A heartbeat was among what came in.
+    pub fn heartbeat(&self, sequence: u64) {
+        self.beat.store(sequence, Ordering::Release);
+    }
+
+    /// The last heartbeat; 0 before there was one that says which it is.
+    pub fn beat(&self) -> u64 {
+        self.beat.load(Ordering::Acquire)
     }
 
     /// When the last one came in.
@@ -97,6 +110,7 @@ pub async fn open(
         number,
         description,
         addr: (addr, port),
+        instance: hello.instance,
         out: out.clone(),
         over: over.clone(),
         heard: heard.clone(),
@@ -149,7 +163,11 @@ impl Reader {
                     self.goodbye().await;
                     false
                 }
-                _ => true,
+                Some(FromAgent::Heartbeat(beat)) => {
+                    self.heard.heartbeat(beat.sequence);
+                    true
+                }
+                Some(FromAgent::Hello(_)) | None => true,
             };
             if !goes_on {
                 break;

@@ -13,7 +13,7 @@ mod switch;
 
 pub use switch::{Switch, Workers};
 
-use crate::auth::{CALLER_HEADER, Caller, Origin};
+use crate::auth::{Access, CALLER_HEADER, Caller, Origin, access};
 use crate::dialer::{root_cause, was_not_sent};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, request::Parts};
@@ -33,6 +33,8 @@ use tower::{Layer, Service, ServiceExt};
 pub const RETRY_HEADER: &str = "x-cluster-retry";
 /// A call with this header was sent to the node that was taken for the leader: it goes no further.
 pub const HOP_HEADER: &str = "x-cluster-to-leader";
+/// A read with this header is answered by the first manager it comes to, from what that has; a write is refused.
+pub const STALE_HEADER: &str = "x-cluster-stale";
 /// How long a call waits for a leader.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// How long between two tries when nothing seems to change.
@@ -68,6 +70,10 @@ pub enum Target {
 
 /// Knows where calls go.
 pub trait Upstream: Send + Sync + 'static {
+    /// What this node serves itself, leader or not, if it is a manager.
+    fn local(&self) -> Option<Routes> {
+        None
+    }
     /// Where to now, these having failed since the last change.
     fn pick(&self, failures: &[Failure]) -> Target;
     /// Returns once [`Upstream::pick`] may answer otherwise.
@@ -175,6 +181,15 @@ where
 /// Tries until somebody has taken the call, or patience ends.
 async fn pass_on(upstream: &dyn Upstream, mut parts: Parts, body: Body) -> Response<Body> {
     let last_hop = parts.headers.remove(HOP_HEADER).is_some();
+    if parts.headers.contains_key(STALE_HEADER) {
+        if access(parts.uri.path()) != Some(Access::Read) {
+            return only_reads().into_http();
+        }
+        if let Some(mut routes) = upstream.local() {
+            let Ok(response) = routes.call(rebuilt(&parts, body)).await;
+            return response;
+        }
+    }
     let deadline = Instant::now() + PATIENCE;
     let replay = Replay::new(body);
     let mut failures: Vec<Failure> = Vec::new();
@@ -297,6 +312,12 @@ pub(crate) fn retry_elsewhere(text: impl Into<String>) -> Status {
         tonic::metadata::MetadataValue::from_static("1"),
     );
     status
+}
+
+fn only_reads() -> Status {
+    Status::invalid_argument(
+        "--stale is for commands that only look: a change needs the leader and a majority of the managers",
+    )
 }
 
 fn not_the_leader() -> Response<Body> {

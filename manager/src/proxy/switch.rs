@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::Status;
+use tonic::service::Routes;
 
 /// An upstream that can be replaced, for the local socket, which outlives every membership.
 pub struct Switch {
@@ -38,6 +39,13 @@ impl Switch {
 }
 
 impl Upstream for Switch {
+    fn local(&self) -> Option<Routes> {
+        self.now
+            .load()
+            .as_ref()
+            .and_then(|upstream| upstream.local())
+    }
+
     fn pick(&self, failures: &[Failure]) -> Target {
         match &*self.now.load() {
             Some(upstream) => upstream.pick(failures),

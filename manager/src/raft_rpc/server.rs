@@ -138,6 +138,13 @@ impl raft_server::Raft for RaftService {
         }))
     }
 
+    async fn health(
+        &self,
+        _: Request<proto::HealthRequest>,
+    ) -> Result<Response<proto::HealthReply>, Status> {
+        Ok(Response::new(super::health(&self.handle)))
+    }
+
     async fn join_raft(
         &self,
         request: Request<proto::JoinRaftRequest>,

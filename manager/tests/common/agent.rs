@@ -23,15 +23,29 @@ pub struct Agent {
     pub fulls: usize,
     pub committed: u64,
     pub sequence: u64,
+    /// The last heartbeat that was acknowledged.
+    pub heard: u64,
+    pub paces: Vec<Pace>,
+    pub notices: Vec<String>,
 }
 
 impl Agent {
     pub async fn open(hand: &Hand, boss: &Boss) -> Result<(Self, Welcome), Status> {
+        Self::open_on(hand, boss, b"first machine").await
+    }
+
+    /// As one boot of one machine.
+    pub async fn open_on(
+        hand: &Hand,
+        boss: &Boss,
+        instance: &'static [u8],
+    ) -> Result<(Self, Welcome), Status> {
         let (tx, rx) = mpsc::channel(16);
         let hello = Hello {
             description: Some(NodeDescription::from(&description(&hand.hostname))),
             addr: std::net::Ipv4Addr::LOCALHOST.into(),
             port: hand.port.into(),
+            instance: Bytes::from_static(instance),
         };
         tx.send(AgentMessage {
             message: Some(FromAgent::Hello(hello)),
@@ -53,6 +67,9 @@ impl Agent {
             fulls: 0,
             committed: 0,
             sequence: 0,
+            heard: 0,
+            paces: Vec::new(),
+            notices: Vec::new(),
         };
         let welcome = match agent.rx.message().await? {
             Some(ManagerMessage {
@@ -73,6 +90,9 @@ impl Agent {
         match message.and_then(|message| message.message) {
             Some(ToAgent::Assignments(told)) => self.take(told),
             Some(ToAgent::StatusesCommitted(sequence)) => self.committed = sequence,
+            Some(ToAgent::HeartbeatHeard(sequence)) => self.heard = sequence,
+            Some(ToAgent::Pace(pace)) => self.paces.push(pace),
+            Some(ToAgent::Notice(text)) => self.notices.push(text),
             Some(ToAgent::Welcome(_)) => panic!("welcomed twice"),
             None => return Err(Status::ok("the stream has ended")),
         }
@@ -153,6 +173,12 @@ impl Agent {
         let sequence = self.sequence;
         self.until("committed", |agent| agent.committed == sequence)
             .await;
+    }
+
+    pub async fn beat(&self, sequence: u64) {
+        let beat = Heartbeat { sequence };
+        let message = Some(FromAgent::Heartbeat(beat));
+        self.tx.send(AgentMessage { message }).await.unwrap();
     }
 
     pub fn desired(&self, id: &Bytes) -> Option<i32> {

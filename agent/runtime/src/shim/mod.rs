@@ -8,6 +8,7 @@
 pub(crate) mod exec;
 mod log;
 mod run;
+mod warden;
 
 use std::ffi::OsString;
 use std::fs::File;

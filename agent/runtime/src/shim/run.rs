@@ -1,9 +1,11 @@
 //! The shim of one container: starts it, writes its log, waits for its end, says how it ended.
 
 use super::log::{Lines, Log};
+use super::warden::Warden;
 use super::{
     HELD_FROM, LIB_STATE, Status, UsualSignals, become_subreaper, code_of, full, pipe, to_the_point,
 };
+use crate::lease;
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
@@ -88,14 +90,20 @@ fn attend(folder: &Folder, orders: &Orders, status: Status) -> i32 {
     };
     status.ok(started.running.init.pid);
     crate::memory::give_back();
-    let (code, signal) = serve(&started, orders, &signals);
+    let mut warden = Warden::new(folder, orders);
+    let (code, signal) = serve(&started, orders, &signals, &mut warden);
     let oom_killed = oom_killed(&started.running.cgroups);
     let exit = Exit {
-        code,
+        // However it took being asked: it has not finished by itself.
+        code: if warden.has_stopped() && code == 0 {
+            128 + libc::SIGTERM
+        } else {
+            code
+        },
         signal,
         oom_killed,
         finished_at_ms: now_ms(),
-        message: None,
+        message: warden.says(),
     };
     if let Err(error) = folder.write(EXIT, &exit) {
         eprintln!("clusterd shim: {}", full(&error));
@@ -126,6 +134,12 @@ struct Begun {
 
 fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
     let spec = &orders.spec;
+    if let Some(terms) = &spec.lease {
+        let now = lease::boot_ms().map_err(|e| e.to_string())?;
+        if !terms.hold(folder.renewed(), now) {
+            return Err("the node has no lease: no manager has been heard lately".into());
+        }
+    }
     let unified = oci::is_unified();
     let config = oci::config(
         spec,
@@ -187,7 +201,12 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
 }
 
 /// Until the container has ended and its pipes are empty.
-fn serve(begun: &Begun, orders: &Orders, signals: &SignalFd) -> (i32, Option<i32>) {
+fn serve(
+    begun: &Begun,
+    orders: &Orders,
+    signals: &SignalFd,
+    warden: &mut Warden<'_>,
+) -> (i32, Option<i32>) {
     let mut log = Log::open(orders.spec.log.clone());
     let mut streams = [
         (Some(&begun.stdout), Lines::new("stdout")),
@@ -202,8 +221,11 @@ fn serve(begun: &Begun, orders: &Orders, signals: &SignalFd) -> (i32, Option<i32
         {
             ended = Some((how, Instant::now() + LAST_WORDS));
         }
+        if ended.is_none() {
+            warden.look(&begun.running.init);
+        }
         let timeout = match &ended {
-            None => PollTimeout::NONE,
+            None => warden.patience(),
             Some((how, end)) => {
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() || streams.iter().all(|(fd, _)| fd.is_none()) {

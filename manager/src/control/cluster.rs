@@ -1,0 +1,62 @@
+//! The cluster's settings.
+
+use super::{Change, Control, Refusal, validate};
+use api::convert;
+use api::model::Cluster;
+use api::proto::{ClusterInfo, ClusterSpec, InspectClusterRequest, Meta, UpdateClusterRequest};
+use api::state::{Op, State};
+use tonic::Status;
+
+fn there(state: &State) -> Result<&Cluster, Refusal> {
+    state
+        .cluster()
+        .map(|cluster| &**cluster)
+        .ok_or_else(|| Refusal::not_found("there is no cluster yet"))
+}
+
+fn info(cluster: &Cluster) -> ClusterInfo {
+    ClusterInfo {
+        id: convert::id_bytes(cluster.id.0),
+        meta: Some(Meta::from(&cluster.meta)),
+        spec: Some(ClusterSpec::from(&cluster.spec)),
+    }
+}
+
+pub async fn inspect(control: &Control, _: InspectClusterRequest) -> Result<ClusterInfo, Status> {
+    Ok(control.read(|state| there(state).map(info)).await??)
+}
+
+pub async fn update(
+    control: &Control,
+    request: UpdateClusterRequest,
+) -> Result<ClusterInfo, Status> {
+    control
+        .change(|state, _| {
+            let old = there(state)?;
+            let mut cluster = old.clone();
+            let spec = &mut cluster.spec;
+            spec.heartbeat_ms = request.heartbeat_ms.unwrap_or(spec.heartbeat_ms);
+            spec.dead_after_ms = request.dead_after_ms.unwrap_or(spec.dead_after_ms);
+            spec.task_history = request.task_history.unwrap_or(spec.task_history);
+            spec.worker_exec = request.worker_exec.unwrap_or(spec.worker_exec);
+            let mut problems = spec.problems();
+            let services = state.services().values();
+            problems.extend(validate::leases(services.map(|s| &s.spec), spec));
+            if !problems.is_empty() {
+                return Err(Refusal::invalid(problems.join("; ")));
+            }
+            let ops = if *spec == old.spec {
+                Vec::new()
+            } else {
+                vec![Op::UpdateCluster {
+                    at_revision: old.meta.revision,
+                    cluster: Box::new(cluster.clone()),
+                }]
+            };
+            Ok(Change {
+                ops,
+                answer: info(&cluster),
+            })
+        })
+        .await
+}

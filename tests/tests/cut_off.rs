@@ -1,0 +1,114 @@
+//! A node that is cut off, its clusterd dead: what lives by a lease ends there before it begins elsewhere, and what
+//! does not runs on.
+
+use anyhow::{Context, Result, ensure};
+use cluster_tests::{Lab, Node, lab::links::Cut, places, wait_for};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(90);
+const STACK: &str = "
+services:
+  only:
+    image: busybox:1
+    command: sh -c 'trap exit TERM; while :; do sleep 0.2; done'
+    deploy:
+      exclusive: true
+      disconnect: {stop_after: 3s}
+      placement: {constraints: [node.role==worker]}
+  each:
+    image: busybox:1
+    command: sleep 100000
+    deploy:
+      replicas: 2
+      placement: {constraints: [node.role==worker]}
+";
+
+/// Id, node, process and state of each task of a service that should run.
+fn tasks(node: &Node<'_>, service: &str) -> Result<Vec<(String, String, i64, String)>> {
+    let rows = node.run_json(["clusterctl", "service", "ps", service, "--format", "json"])?;
+    let rows = rows.as_array().context("no list")?;
+    let wanted = rows
+        .iter()
+        .filter(|row| row.pointer("/desired").and_then(Value::as_str) == Some("running"));
+    wanted
+        .map(|row| {
+            let text = |pointer: &str| {
+                let value = row.pointer(pointer).and_then(Value::as_str);
+                value.unwrap_or_default().to_owned()
+            };
+            let pid = row.pointer("/status/pid").and_then(Value::as_i64);
+            Ok((
+                text("/id"),
+                text("/hostname"),
+                pid.unwrap_or_default(),
+                text("/status/state"),
+            ))
+        })
+        .collect()
+}
+
+fn runs(pid: i64) -> bool {
+    pid > 0 && PathBuf::from(format!("/proc/{pid}/exe")).exists()
+}
+
+fn scenario(lab: &Lab) -> Result<()> {
+    let manager = lab.node(1);
+    let archive = places::image("busybox")?.display().to_string();
+    for node in lab.nodes() {
+        node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    }
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    manager.run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    let [(first, host, pid, _)] = tasks(&manager, "s_only")?
+        .try_into()
+        .ok()
+        .context("not one task")?;
+    let others = tasks(&manager, "s_each")?;
+    let kept = others
+        .iter()
+        .find(|(_, at, ..)| *at == host)
+        .context("not one on each")?
+        .2;
+    ensure!(runs(pid) && runs(kept), "they don't run");
+    let lost = lab
+        .nodes()
+        .find(|node| node.name() == host)
+        .context("no such node")?;
+    lost.cut(Cut::Silent)?;
+    lost.kill()?;
+    let mut twice = false;
+    wait_for("the exclusive task runs elsewhere", LIMIT, || {
+        let now = tasks(&manager, "s_only")?;
+        let elsewhere = now
+            .iter()
+            .any(|(id, _, _, state)| *id != first && state != "pending");
+        twice |= elsewhere && runs(pid);
+        Ok(now
+            .iter()
+            .any(|(id, at, _, state)| *id != first && *at != host && state == "running"))
+    })?;
+    ensure!(!twice, "it was begun elsewhere while it still ran");
+    ensure!(!runs(pid), "it still runs where it was cut off");
+    ensure!(runs(kept), "what has no lease was stopped, too");
+    lost.heal()?;
+    lost.start()?;
+    lab.wait_ready()?;
+    wait_for(
+        "what was replaced ends on the node that is back",
+        LIMIT,
+        || Ok(!runs(kept)),
+    )?;
+    let now = tasks(&manager, "s_only")?;
+    ensure!(now.len() == 1 && now[0].0 != first, "{now:?}");
+    Ok(())
+}
+
+#[test]
+fn an_exclusive_task_never_runs_twice_though_its_node_is_cut_off_and_its_clusterd_dead() {
+    let lab = Lab::builder().nodes(3).up().expect("a lab");
+    if let Err(error) = scenario(&lab) {
+        panic!("{error:?}");
+    }
+}

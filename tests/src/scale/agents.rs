@@ -157,6 +157,7 @@ async fn join(
         description: Some((&description).into()),
         addr: addr.into(),
         port: 2377,
+        ..Hello::default()
     };
     let material = Material {
         ca_pem: root,
@@ -222,6 +223,8 @@ impl Agent {
         let mut messages = opened?.into_inner();
         let mut session = None;
         let mut beats = None;
+        // As real agents do, so that each is acknowledged.
+        let mut sequence = 0;
         loop {
             tokio::select! {
                 message = messages.message() => match message?.and_then(|m| m.message) {
@@ -241,7 +244,8 @@ impl Agent {
                     None => return Ok(session.is_some()),
                 },
                 () = tick(beats.as_mut()) => {
-                    if tx.send(say(ToManager::Heartbeat(Heartbeat {}))).await.is_err() {
+                    sequence += 1;
+                    if tx.send(say(ToManager::Heartbeat(Heartbeat { sequence }))).await.is_err() {
                         return Ok(session.is_some());
                     }
                 }

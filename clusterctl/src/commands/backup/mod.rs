@@ -38,7 +38,7 @@ pub async fn run(host: &str, args: Args) -> Result<()> {
         // A file is looked at where there is no clusterd, too.
         Some(Command::Inspect(args)) => inspect::run(&args),
         None => {
-            let client: Client = client::connect(host).await?;
+            let client: Client = client::connect(host, false).await?;
             make::run(&client, args.make).await
         }
     }

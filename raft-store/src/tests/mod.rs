@@ -1,5 +1,6 @@
 //! openraft's own suite over our storage, and clusters in one process whose every message passes the wire.
 
+mod bounds;
 mod cluster;
 mod disk;
 mod net;
@@ -9,6 +10,7 @@ mod refusals;
 mod restart;
 mod suite;
 mod throughput;
+mod watched;
 
 use crate::{Handle, Options, ProposeError};
 use api::model::{NodeId, Stack, Timestamp};

@@ -2,6 +2,7 @@
 
 mod damage;
 mod image;
+mod kill;
 mod loss;
 mod refusal;
 mod shim;

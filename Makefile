@@ -1,7 +1,7 @@
 # Everything a person or a CI does with this repository. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo images test bench lint fmt clean
+.PHONY: help build demo images test fuzz crashes bench lint fmt clean
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -27,6 +27,12 @@ test: ## Run all tests, those with namespaces and containers too (root)
 	@tests/deps test
 	@tests/images/build
 	@tests/run
+
+fuzz: ## Feed all that reads others' bytes with anything, RUNS=200000 inputs each
+	RUNS=$(or $(RUNS),200000) $(CARGO) test -p manager --test fuzz -- --ignored many_runs
+
+crashes: ## Many losses of power, kills, damages and failing calls under the store; SEEDS=20
+	SEEDS=$(or $(SEEDS),20) $(CARGO) test -p raft-store --lib disk:: -- --ignored --skip child
 
 bench: ## Measure this and a Docker Swarm side by side (root); ROWS="deploy memory" chooses
 	@tests/deps bench

@@ -29,6 +29,8 @@ pub mod recover;
 mod snapshot;
 pub mod swap;
 mod types;
+#[doc(hidden)]
+pub mod untrusted;
 mod watch;
 pub mod wire;
 

@@ -131,7 +131,8 @@ impl Snapshots {
     }
 }
 
-fn read(path: &Path) -> io::Result<Stored> {
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> io::Result<Stored> {
     let bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
     let what = format!("the snapshot {}", path.display());
     let short = || damaged(&what, "it is cut short");

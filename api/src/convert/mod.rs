@@ -22,6 +22,8 @@ mod template;
 mod transaction;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 pub(crate) mod generators;
 #[cfg(test)]
 mod tests;

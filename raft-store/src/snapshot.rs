@@ -133,7 +133,7 @@ impl Snapshots {
 
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> io::Result<Stored> {
-    let bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
+    let mut bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
     let what = format!("the snapshot {}", path.display());
     let short = || damaged(&what, "it is cut short");
     let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or_else(short)?;
@@ -157,10 +157,10 @@ pub(crate) fn read(path: &Path) -> io::Result<Stored> {
     }
     let meta = proto::SnapshotMeta::decode(meta).map_err(|e| damaged(&what, e))?;
     let meta = wire::read_snapshot_meta(&meta).map_err(|e| damaged(&what, e))?;
-    Ok(Stored {
-        meta,
-        data: data.to_vec(),
-    })
+    // In place: it may be large.
+    let begin = bytes.len() - data.len();
+    bytes.drain(..begin);
+    Ok(Stored { meta, data: bytes })
 }
 
 /// A part with its length before it.

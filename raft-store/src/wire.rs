@@ -13,6 +13,10 @@ use openraft::raft::{
 use openraft::{EntryPayload, Membership};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The version of what managers send each other, entries of the log among it. One that is told a newer version
+/// by another refuses it.
+pub const VERSION: u32 = 1;
+
 type LeaderId = <Vote as openraft::vote::RaftVote>::LeaderId;
 
 /// A message that can't be read.

@@ -192,7 +192,7 @@ impl RaftNetworkV2<TypeConfig> for Peering {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let chunks = stream::iter(chunks(&vote, &snapshot));
+        let chunks = stream::iter(chunks(&vote, snapshot));
         let reply = tokio::select! {
             reply = within(SNAPSHOT_BOUND, self.client.install_snapshot(chunks)) => reply,
             closed = cancel => return Err(StreamingError::Closed(closed)),
@@ -227,10 +227,10 @@ impl RaftNetworkV2<TypeConfig> for Peering {
 /// A snapshot in pieces, made as they are sent. The first says what it is.
 fn chunks(
     vote: &VoteOf<TypeConfig>,
-    snapshot: &SnapshotOf<TypeConfig, Vec<u8>>,
+    snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
 ) -> impl Iterator<Item = SnapshotChunk> + Send + 'static {
-    // Shared by all pieces, copied once.
-    let data = bytes::Bytes::copy_from_slice(&snapshot.snapshot);
+    // Shared by all pieces, never copied: it may be large.
+    let data = bytes::Bytes::from(snapshot.snapshot);
     let first = SnapshotChunk {
         vote: Some(wire::vote(vote)),
         meta: Some(wire::snapshot_meta(&snapshot.meta)),

@@ -8,13 +8,17 @@ use api::model::{NodeId, Role};
 use api::proto::raft_client::RaftClient;
 use api::proto::{JoinRaftReply, JoinRaftRequest, LeaveRaftReply, LeaveRaftRequest};
 use raft_store::Handle;
+use raft_store::wire::VERSION;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Code, Status};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
 
 /// How long between two rounds over the managers.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Under which a manager says its version as it joins.
+const VERSION_KEY: &str = "clusterd-manager-version";
 
 /// Asks the managers in turn, again and again while none can be reached, to take this one in.
 pub async fn join_raft(
@@ -28,9 +32,11 @@ pub async fn join_raft(
     loop {
         for manager in managers.iter().filter(|manager| *manager != addr) {
             let mut client = RaftClient::new(dialer.manager(manager));
-            let asked = client.join_raft(JoinRaftRequest {
+            let mut request = Request::new(JoinRaftRequest {
                 addr: addr.to_owned(),
             });
+            request.metadata_mut().insert(VERSION_KEY, VERSION.into());
+            let asked = client.join_raft(request);
             match timeout_at(deadline, asked).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(status)) if is_passing(status.code()) => {
@@ -50,6 +56,32 @@ pub async fn join_raft(
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Refuses a manager that could not read what the others send it, or they what it sends.
+pub fn check_version(metadata: &MetadataMap) -> Result<(), Status> {
+    let told = metadata
+        .get(VERSION_KEY)
+        .and_then(|value| value.to_str().ok());
+    // Those before there were versions don't say.
+    let version = told.map_or(Some(1), |told| told.parse::<u32>().ok());
+    let (has, cure) = match version {
+        Some(VERSION) => return Ok(()),
+        Some(version) if version > VERSION => {
+            (version.to_string(), "upgrade the cluster's managers first")
+        }
+        Some(version) => (
+            version.to_string(),
+            "upgrade clusterd on the machine that joins",
+        ),
+        None => (
+            format!("{told:?}"),
+            "upgrade clusterd on the machine that joins",
+        ),
+    };
+    Err(Status::failed_precondition(format!(
+        "managers of this cluster speak version {VERSION} among each other, the clusterd that joins speaks {has}; {cure}"
+    )))
 }
 
 fn is_passing(code: Code) -> bool {
@@ -158,4 +190,34 @@ pub async fn take_out(
         .await
         .map_err(|e| propose_status(e, true))?;
     Ok(LeaveRaftReply {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_of_another_version_is_refused_with_the_cure() {
+        let told = |version: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(VERSION_KEY, version.parse().unwrap());
+            check_version(&metadata).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(told(&VERSION.to_string()), Ok(()));
+        assert!(
+            check_version(&MetadataMap::new()).is_ok(),
+            "the first version said none"
+        );
+        let newer = told("7").unwrap_err();
+        assert!(
+            newer.contains("speaks 7; upgrade the cluster's managers first"),
+            "{newer}"
+        );
+        let older = told("0").unwrap_err();
+        assert!(
+            older.contains("speaks 0; upgrade clusterd on the machine"),
+            "{older}"
+        );
+        assert!(told("x").is_err());
+    }
 }

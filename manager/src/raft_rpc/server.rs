@@ -149,6 +149,7 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<proto::JoinRaftRequest>,
     ) -> Result<Response<proto::JoinRaftReply>, Status> {
+        members::check_version(request.metadata())?;
         // Who asks, however many managers have passed it on.
         let asks = match request.extensions().get::<Origin>() {
             Some(Origin {

@@ -44,3 +44,66 @@ async fn the_folder_is_bounded_however_much_is_written() {
     assert!(snapshots.count() <= 3, "old ones are removed");
     handle.shutdown().await;
 }
+
+/// A state of so many MB; a manager joins it while another task writes. How many writes were made meanwhile, and
+/// how long the slowest took.
+async fn join_a_large_state(megabytes: usize) -> (usize, Duration) {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::default();
+    let mut handles = cluster(&net, dir.path(), 1).await;
+    for n in 0..megabytes {
+        let name = format!("{n}-{}", "x".repeat(1 << 20));
+        handles[0].propose(stack(&name)).await.unwrap();
+    }
+    // A snapshot holds them, and the log no more.
+    for n in 0..600 {
+        handles[0]
+            .propose(stack(&format!("small {n}")))
+            .await
+            .unwrap();
+    }
+    handles.push(open(&net, dir.path(), 2).await);
+    let (joined, mut until) = tokio::sync::oneshot::channel::<()>();
+    let leader = handles[0].clone();
+    let writer = tokio::spawn(async move {
+        let (mut writes, mut slowest) = (0, Duration::ZERO);
+        while until.try_recv().is_err() {
+            let begun = std::time::Instant::now();
+            leader
+                .propose(stack(&format!("meanwhile {writes}")))
+                .await
+                .unwrap();
+            slowest = slowest.max(begun.elapsed());
+            writes += 1;
+        }
+        (writes, slowest)
+    });
+    handles[0].add_manager(NodeId(2), addr(2)).await.unwrap();
+    joined.send(()).unwrap();
+    let (writes, slowest) = writer.await.unwrap();
+    assert!(net.snapshots() > 0, "it came by a snapshot");
+    let last = format!("meanwhile {}", writes - 1);
+    until_has(&handles[1], &last).await;
+    handles[1].read(|state| assert_eq!(state.stacks().len(), 1 + megabytes + 600 + writes));
+    close(handles).await;
+    (writes, slowest)
+}
+
+async fn until_has(handle: &Handle, name: &str) {
+    until("it has caught up", || handle.read(|state| has(state, name))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_joins_a_large_state_and_writes_go_on() {
+    let (writes, _) = join_a_large_state(16).await;
+    assert!(writes > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: minutes, and some GiB; prints the slowest write and the most memory"]
+async fn a_manager_joins_500_mb() {
+    let (writes, slowest) = join_a_large_state(500).await;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+    println!("{writes} writes meanwhile, the slowest {slowest:?}; {peak:?}");
+}

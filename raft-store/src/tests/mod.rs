@@ -3,6 +3,7 @@
 mod bounds;
 mod cluster;
 mod disk;
+mod fixtures;
 mod net;
 mod power;
 mod recover;

@@ -56,6 +56,15 @@ impl Keeper {
         self.lease().session_ended();
     }
 
+    /// Whether a lease of so many milliseconds is not over.
+    pub fn has_left(&self, lease_ms: u64) -> bool {
+        let terms = Terms {
+            lease_ms,
+            grace_ms: 0,
+        };
+        boot_ms().is_ok_and(|now| terms.hold(*self.renewed.borrow(), now))
+    }
+
     /// Waits until a container may begin on these terms.
     ///
     /// # Errors

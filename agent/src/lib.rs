@@ -38,8 +38,8 @@ use session::Session;
 use status::StatusBook;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use supervisor::{Supervisor, Tools};
+use std::time::{Duration, Instant};
+use supervisor::{ALONE_AFTER, Supervisor, Tools};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -148,6 +148,8 @@ impl Agent {
             desired,
             supervisor,
             dirty: false,
+            manager: manager.clone(),
+            alone_since: None,
         };
         Ok(Self {
             tools,
@@ -254,6 +256,10 @@ struct Core {
     supervisor: Supervisor,
     /// Networks have changed since the assignments were last kept.
     dirty: bool,
+    /// The manager there is a session with.
+    manager: watch::Receiver<Option<String>>,
+    /// Since when there is none.
+    alone_since: Option<Instant>,
 }
 
 impl Core {
@@ -337,6 +343,12 @@ impl Core {
         }
         if self.supervisor.has_finished() {
             self.supervisor.reconcile(&self.desired).await;
+        }
+        let now = Instant::now();
+        if self.manager.borrow().is_some() {
+            self.alone_since = None;
+        } else if now.duration_since(*self.alone_since.get_or_insert(now)) >= ALONE_AFTER {
+            self.supervisor.restart_alone(&self.desired, now);
         }
     }
 }

@@ -193,7 +193,8 @@ impl Session {
                         }
                         Some(FromManager::Notice(notice)) => tracing::error!(manager = %addr, "{notice}"),
                         // Should one be lost, the session is, too, and all are sent again in the next.
-                        Some(FromManager::StatusesCommitted(_)) | None => {}
+                        Some(FromManager::StatusesCommitted(sequence)) => self.book.committed(sequence),
+                        None => {}
                     },
                     Ok(None) => return End::Lost("the manager ended the session".into()),
                     Err(status) => return ended(&status),

@@ -13,6 +13,8 @@ struct Entry {
     status: TaskStatus,
     /// The batch that last carried it.
     sent: Option<u64>,
+    /// The managers have it.
+    told: bool,
 }
 
 /// The book.
@@ -30,8 +32,30 @@ impl StatusBook {
 
     /// Notes a task's newest status.
     pub fn report(&self, task: TaskId, status: TaskStatus) {
-        self.entries().insert(task, Entry { status, sent: None });
+        self.entries().insert(
+            task,
+            Entry {
+                status,
+                sent: None,
+                told: false,
+            },
+        );
         self.news.notify_one();
+    }
+
+    /// The managers have the batches up to this one.
+    pub fn committed(&self, sequence: u64) {
+        for entry in self.entries().values_mut() {
+            entry.told |= entry.sent.is_some_and(|sent| sent <= sequence);
+        }
+    }
+
+    /// A task's newest status, if the managers don't have it.
+    #[must_use]
+    pub fn untold(&self, task: TaskId) -> Option<TaskStatus> {
+        let entries = self.entries();
+        let entry = entries.get(&task).filter(|entry| !entry.told)?;
+        Some(entry.status.clone())
     }
 
     /// Forgets a task that is not this node's any more.
@@ -93,6 +117,18 @@ mod tests {
         book.report(TaskId(1), status(TaskState::Running));
         assert_eq!(book.take(1, 10), [(TaskId(1), status(TaskState::Running))]);
         assert_eq!(book.take(2, 10), []);
+    }
+
+    #[test]
+    fn what_the_managers_have_is_known() {
+        let book = StatusBook::default();
+        book.report(TaskId(1), status(TaskState::Failed));
+        let _ = book.take(1, 10);
+        assert!(book.untold(TaskId(1)).is_some(), "on its way");
+        book.committed(1);
+        assert!(book.untold(TaskId(1)).is_none());
+        book.report(TaskId(1), status(TaskState::Failed));
+        assert!(book.untold(TaskId(1)).is_some(), "another one");
     }
 
     #[test]

@@ -112,3 +112,62 @@ fn an_exclusive_task_never_runs_twice_though_its_node_is_cut_off_and_its_cluster
         panic!("{error:?}");
     }
 }
+
+const FAILING: &str = "
+services:
+  t:
+    image: busybox:1
+    command: sh -c 'until [ -e /go ]; do sleep 0.1; done; exit 3'
+    deploy:
+      placement: {constraints: [node.hostname==node2]}
+";
+
+/// The process of a task's container, as its shim has written it.
+fn process(node: &Node<'_>, id: &str) -> Result<i64> {
+    let record = format!("/run/clusterd/containers/{id}/running.json");
+    let record: Value = serde_json::from_str(&node.run_ok(["cat", &record])?)?;
+    record
+        .pointer("/init/pid")
+        .and_then(Value::as_i64)
+        .context("no process")
+}
+
+fn without_managers(lab: &Lab) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    let archive = places::image("busybox")?.display().to_string();
+    worker.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    manager.run_ok(["sh", "-c", deploy, "sh", FAILING])?;
+    let (id, _, first, _) = tasks(&manager, "s_t")?.pop().context("no task")?;
+    manager.kill()?;
+    worker.run_ok(["touch", &format!("/proc/{first}/root/go")])?;
+    wait_for("its node has started it again", LIMIT, || {
+        let now = process(&worker, &id)?;
+        Ok(now != first && runs(now))
+    })?;
+    let second = process(&worker, &id)?;
+    manager.start()?;
+    lab.wait_ready()?;
+    wait_for("the managers know of it", LIMIT, || {
+        Ok(tasks(&manager, "s_t")? == [(id.clone(), "node2".into(), second, "running".into())])
+    })?;
+    let rows = manager.run_json(["clusterctl", "service", "ps", "s_t", "--format", "json"])?;
+    let rows = rows.as_array().context("no list")?;
+    ensure!(rows.len() == 1, "it was replaced: {rows:?}");
+    let told = rows[0].pointer("/status/message").and_then(Value::as_str);
+    let told = told.unwrap_or_default();
+    ensure!(
+        told.contains("started again by its node") && told.contains("exit code 3"),
+        "{told}"
+    );
+    ensure!(runs(second), "it was stopped when the managers came back");
+    Ok(())
+}
+
+#[test]
+fn what_fails_while_no_manager_is_there_is_started_again_and_not_replaced_afterwards() {
+    let lab = Lab::builder().nodes(2).up().expect("a lab");
+    if let Err(error) = without_managers(&lab) {
+        panic!("{error:?}");
+    }
+}

@@ -28,6 +28,8 @@ pub enum Found {
     Exited(Exit),
     /// It was begun, and its container is gone: the machine was restarted.
     Lost,
+    /// It has ended, and is to run again in the same task: what to say of that once it does.
+    Again(String),
 }
 
 /// How a container ended.
@@ -110,6 +112,8 @@ pub struct Machine {
     desired: TaskState,
     not_before: Timestamp,
     last: TaskState,
+    /// Said once it runs.
+    note: String,
 }
 
 impl Machine {
@@ -126,13 +130,21 @@ impl Machine {
             desired,
             not_before,
             last: TaskState::New,
+            note: String::new(),
+        };
+        let found = match found {
+            Found::Again(note) => {
+                machine.note = note;
+                Found::Nothing
+            }
+            found => found,
         };
         let mut actions = Vec::new();
         match found {
             Found::Nothing if machine.stopping() => {
                 machine.clean(&mut actions, now, TaskState::Shutdown, "", None)
             }
-            Found::Nothing => {
+            Found::Nothing | Found::Again(_) => {
                 machine.phase = Phase::Preparing;
                 machine.report(&mut actions, now, TaskState::Preparing, "", None, None);
                 actions.push(Action::Prepare);
@@ -241,7 +253,8 @@ impl Machine {
     fn running(&mut self, actions: &mut Vec<Action>, now: Timestamp, pid: u32, since: Timestamp) {
         self.phase = Phase::Running;
         // The same words again from a new daemon: to the managers nothing has changed.
-        self.report(actions, since, TaskState::Running, "", Some(pid), None);
+        let note = std::mem::take(&mut self.note);
+        self.report(actions, since, TaskState::Running, &note, Some(pid), None);
         actions.push(Action::Watch);
         if self.stopping() {
             self.stop(actions, now);
@@ -312,170 +325,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NOW: Timestamp = Timestamp(1_000);
-
-    fn states(actions: &[Action]) -> Vec<TaskState> {
-        actions
-            .iter()
-            .filter_map(|a| {
-                if let Action::Report(s) = a {
-                    Some(s.state)
-                } else {
-                    None
-                }
-            })
-            .collect()
-    }
-
-    fn new(desired: TaskState, found: Found) -> (Machine, Vec<Action>) {
-        Machine::begin(desired, Timestamp(0), found, NOW)
-    }
-
-    fn exit(code: i32) -> Exit {
-        Exit {
-            code,
-            message: String::new(),
-        }
-    }
-
-    #[test]
-    fn a_task_runs_and_ends() {
-        let (mut machine, mut all) = new(TaskState::Running, Found::Nothing);
-        for input in [
-            Input::Prepared,
-            Input::Started { pid: 7, since: NOW },
-            Input::Exited(exit(0)),
-            Input::Cleaned(Ok(())),
-        ] {
-            all.extend(machine.on(input, NOW));
-        }
-        use TaskState::{Complete, Preparing, Running, Starting};
-        assert_eq!(states(&all), [Preparing, Starting, Running, Complete]);
-        assert!(machine.is_done());
-    }
-
-    #[test]
-    fn a_failure_says_its_code() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
-        let _ = machine.on(Input::Exited(exit(3)), NOW);
-        let end = machine.on(Input::Cleaned(Ok(())), NOW);
-        let [Action::Report(status)] = end.as_slice() else {
-            panic!("{end:?}")
-        };
-        assert_eq!(
-            (status.state, status.exit_code, status.message.as_str()),
-            (TaskState::Failed, Some(3), "exit code 3")
-        );
-    }
-
-    #[test]
-    fn the_end_is_reported_only_after_the_cleaning() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
-        assert_eq!(machine.on(Input::Exited(exit(0)), NOW), [Action::Clean(0)]);
-        assert_eq!(
-            states(&machine.on(Input::Cleaned(Ok(())), NOW)),
-            [TaskState::Complete]
-        );
-    }
-
-    #[test]
-    fn what_is_asked_to_stop_is_stopped_from_every_phase() {
-        let (mut waiting, _) =
-            Machine::begin(TaskState::Running, Timestamp(5_000), Found::Nothing, NOW);
-        assert!(
-            waiting
-                .on(Input::Prepared, NOW)
-                .contains(&Action::Delay(4_000))
-        );
-        assert_eq!(
-            waiting.on(Input::Desired(TaskState::Shutdown), NOW),
-            [Action::Clean(0)]
-        );
-
-        let (mut preparing, _) = new(TaskState::Running, Found::Nothing);
-        assert_eq!(
-            preparing.on(Input::Desired(TaskState::Remove), NOW),
-            [Action::CancelPrepare]
-        );
-        assert_eq!(preparing.on(Input::Prepared, NOW), [Action::Clean(0)]);
-
-        let (mut starting, _) = new(TaskState::Running, Found::Nothing);
-        let _ = starting.on(Input::Prepared, NOW);
-        assert_eq!(starting.on(Input::Desired(TaskState::Shutdown), NOW), []);
-        assert!(
-            starting
-                .on(Input::Started { pid: 1, since: NOW }, NOW)
-                .contains(&Action::Stop)
-        );
-
-        let (_, begun) = new(TaskState::Shutdown, Found::Running { pid: 1, since: NOW });
-        assert!(
-            begun.contains(&Action::Stop),
-            "found running, wanted stopped: {begun:?}"
-        );
-        assert_eq!(
-            new(TaskState::Shutdown, Found::Nothing).1,
-            [Action::Clean(0)]
-        );
-    }
-
-    #[test]
-    fn a_stop_is_asked_for_once() {
-        let (mut machine, _) = new(TaskState::Running, Found::Running { pid: 1, since: NOW });
-        assert_eq!(
-            machine.on(Input::Desired(TaskState::Shutdown), NOW),
-            [Action::Stop]
-        );
-        assert_eq!(machine.on(Input::Desired(TaskState::Remove), NOW), []);
-    }
-
-    #[test]
-    fn what_cannot_be_removed_is_said_and_tried_again() {
-        let (mut machine, _) = new(TaskState::Running, Found::Lost);
-        let mut all = Vec::new();
-        for _ in 0..4 {
-            all.extend(machine.on(Input::Cleaned(Err("busy".into())), NOW));
-        }
-        assert_eq!(states(&all), [TaskState::Failed]);
-        assert!(format!("{all:?}").contains("not all of it could be removed: busy"));
-        assert!(!machine.is_done());
-        assert!(machine.on(Input::Cleaned(Ok(())), NOW).is_empty());
-        assert!(machine.is_done());
-    }
-
-    fn input() -> impl Strategy<Value = Input> {
-        prop_oneof![
-            Just(Input::Desired(TaskState::Running)),
-            Just(Input::Desired(TaskState::Shutdown)),
-            Just(Input::Desired(TaskState::Remove)),
-            Just(Input::Prepared),
-            Just(Input::Refused("no image".into())),
-            Just(Input::DelayOver),
-            Just(Input::Started { pid: 5, since: NOW }),
-            Just(Input::StartFailed("no such file".into())),
-            any::<i32>().prop_map(|code| Input::Exited(exit(code))),
-            Just(Input::Cleaned(Ok(()))),
-            Just(Input::Cleaned(Err("busy".into()))),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn states_only_move_forward(inputs in proptest::collection::vec(input(), 0..30), late in any::<bool>()) {
-            let not_before = Timestamp(if late { 9_000 } else { 0 });
-            let (mut machine, mut all) = Machine::begin(TaskState::Running, not_before, Found::Nothing, NOW);
-            for input in inputs {
-                let done = machine.is_done();
-                let actions = machine.on(input, NOW);
-                prop_assert!(!done || actions.is_empty(), "asked for {actions:?} after the end");
-                all.extend(actions);
-            }
-            let reported = states(&all);
-            prop_assert!(reported.windows(2).all(|w| w[0] < w[1]), "{reported:?}");
-        }
-    }
-}
+mod tests;

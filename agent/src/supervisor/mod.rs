@@ -1,5 +1,6 @@
 //! Every task of this node: one driver each, started, told and joined here.
 
+mod alone;
 mod driver;
 mod machine;
 mod prepare;
@@ -10,6 +11,7 @@ use crate::contents::Contents;
 use crate::keeper::Keeper;
 use crate::status::StatusBook;
 use crate::volume::Volumes;
+use alone::Alone;
 use api::convert;
 use api::model::{Task, TaskId, TaskState, TaskTemplate};
 use images::Store;
@@ -20,6 +22,7 @@ use runtime::Runtime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +74,8 @@ pub(crate) struct Supervisor {
     unclaimed: BTreeMap<TaskId, runtime::ContainerState>,
     /// The managers have said all they want.
     settled: bool,
+    /// What was started again without them.
+    alone: Alone,
     stop: CancellationToken,
 }
 
@@ -82,6 +87,7 @@ impl Supervisor {
             ended: BTreeSet::new(),
             unclaimed: BTreeMap::new(),
             settled: false,
+            alone: Alone::default(),
             stop: CancellationToken::new(),
         }
     }
@@ -213,6 +219,49 @@ impl Supervisor {
         }
     }
 
+    /// While no manager can be reached: starts again what has ended and none of them knows of, as its policy says.
+    /// Not what must never run twice: they may have heard after all.
+    pub fn restart_alone(&mut self, desired: &Desired, now: Instant) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let ended = &self.ended;
+        self.alone
+            .retain(|task| ended.contains(task) || self.driven.contains_key(task));
+        for assigned in tasks(desired) {
+            let id = assigned.task.id;
+            let terms = assigned.template.disconnect;
+            if !self.ended.contains(&id)
+                || assigned.task.desired > TaskState::Running
+                || terms.exclusive
+                || !terms
+                    .lease_ms()
+                    .is_none_or(|ms| self.tools.keeper.has_left(ms))
+            {
+                continue;
+            }
+            let Some(end) = self.tools.book.untold(id) else {
+                continue;
+            };
+            let policy = &assigned.template.restart;
+            if !self.alone.is_due(id, policy, end.state, now) {
+                continue;
+            }
+            let count = self.alone.restarted(id, now);
+            let why = if end.message.is_empty() {
+                end.state.as_str().to_owned()
+            } else {
+                end.message
+            };
+            let note = format!(
+                "started again by its node, {count} times so far, while no manager could be reached; before: {why}"
+            );
+            tracing::info!(task = %assigned.task.name(), %id, "{note}");
+            self.ended.remove(&id);
+            self.spawn(assigned, Found::Again(note));
+        }
+    }
+
     /// Whether a task has its driver still: it may be ending in peace, wanted no more.
     pub fn drives(&self, task: TaskId) -> bool {
         self.driven.contains_key(&task)
@@ -327,4 +376,5 @@ pub(crate) fn wire_id(task: TaskId) -> bytes::Bytes {
     convert::id_bytes(task.0)
 }
 
+pub(crate) use alone::ALONE_AFTER;
 pub(crate) use driver::{images_in_use, sweep};

@@ -1,5 +1,7 @@
 //! `clusterctl node ...`
 
+mod filter;
+
 use super::Each;
 use super::rows::{NodeRow, all};
 use super::tasks;
@@ -8,7 +10,10 @@ use crate::names;
 use crate::output::{self, Format, FormatArg, JsonArg, short};
 use anyhow::{Result, bail};
 use api::model::{Availability, NodeState, Role};
-use api::proto::{self, ListNodesRequest, ListTasksRequest, RemoveNodeRequest, UpdateNodeRequest};
+use api::proto::{
+    self, GetInfoRequest, ListNodesRequest, ListTasksRequest, RemoveNodeRequest, UpdateNodeRequest,
+};
+use filter::Filters;
 use std::collections::BTreeMap;
 
 /// Nodes: list, inspect, update, remove
@@ -32,6 +37,9 @@ enum Command {
         /// Only ids
         #[arg(short, long)]
         quiet: bool,
+        /// Only those: id, name, role, availability, state, node.label, engine.label
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
     },
     /// Show all that is known of nodes, as JSON
     #[command(after_help = "Example:\n  clusterctl node inspect node1")]
@@ -42,11 +50,20 @@ enum Command {
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// List the tasks of a node
+    /// List the tasks of nodes; of this one when none is named
+    #[command(
+        after_help = "Examples:\n  clusterctl node ps\n  clusterctl node ps -f desired-state=running node1 node2"
+    )]
     Ps {
-        /// Hostname, id or beginning of an id
-        #[arg(value_name = "NODE")]
-        node: String,
+        /// Hostnames, ids or beginnings of ids; `self` is this node
+        #[arg(value_name = "NODE", default_value = "self")]
+        nodes: Vec<String>,
+        /// Only those: id, name, desired-state, state
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
         /// Whole ids
         #[arg(long)]
         no_trunc: bool,
@@ -95,23 +112,44 @@ enum AvailabilityArg {
 
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
-        Command::Ls { format, quiet } => ls(client, format.format, quiet).await,
-        Command::Inspect { nodes, json: _ } => output::json(&fetch(client, nodes).await?),
+        Command::Ls {
+            format,
+            quiet,
+            filter,
+        } => ls(client, format.format, quiet, &filter).await,
+        Command::Inspect { nodes, json: _ } => {
+            let nodes = named(client, nodes).await?;
+            output::json(&fetch(client, nodes).await?)
+        }
         Command::Ps {
-            node,
+            nodes,
+            filter,
+            quiet,
             no_trunc,
             format,
         } => {
-            let request = ListTasksRequest {
-                node: Some(node),
-                ..ListTasksRequest::default()
-            };
-            tasks::show(client, request, format.format, no_trunc).await
+            let filters = Filters::read(&filter, &["id", "name", "desired-state", "state"])?;
+            let mut rows = Vec::new();
+            for node in named(client, nodes).await? {
+                let request = ListTasksRequest {
+                    node: Some(node),
+                    ..ListTasksRequest::default()
+                };
+                rows.extend(tasks::fetch(client, request).await?);
+            }
+            rows.retain(|row| filters.take_task(row));
+            if quiet {
+                return rows.iter().try_for_each(|row| output::line(row.task.id));
+            }
+            tasks::print(format.format, &rows, no_trunc)
         }
-        Command::Update(update) => run_update(client, update).await,
+        Command::Update(mut update) => {
+            update.node = named(client, vec![update.node]).await?.remove(0);
+            run_update(client, update).await
+        }
         Command::Rm { force, nodes } => {
             let mut each = Each::default();
-            for node in nodes {
+            for node in named(client, nodes).await? {
                 let request = RemoveNodeRequest {
                     node: node.clone(),
                     force,
@@ -124,6 +162,25 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     }
 }
 
+/// The nodes as they were named; `self` is the one that this clusterd is.
+async fn named(client: &Client, mut nodes: Vec<String>) -> Result<Vec<String>> {
+    if nodes.iter().any(|node| node == "self") {
+        let info = client
+            .daemon()
+            .get_info(GetInfoRequest {})
+            .await?
+            .into_inner();
+        if info.node_id.is_empty() {
+            bail!("this machine belongs to no cluster, so it is no node");
+        }
+        let own = api::convert::node_id(&info.node_id)?.to_string();
+        for node in nodes.iter_mut().filter(|node| *node == "self") {
+            node.clone_from(&own);
+        }
+    }
+    Ok(nodes)
+}
+
 async fn fetch(client: &Client, nodes: Vec<String>) -> Result<Vec<NodeRow>> {
     all(client
         .control()
@@ -133,8 +190,21 @@ async fn fetch(client: &Client, nodes: Vec<String>) -> Result<Vec<NodeRow>> {
         .nodes)
 }
 
-async fn ls(client: &Client, format: Format, quiet: bool) -> Result<()> {
+const LS_FILTERS: [&str; 8] = [
+    "id",
+    "name",
+    "role",
+    "availability",
+    "state",
+    "node.label",
+    "label",
+    "engine.label",
+];
+
+async fn ls(client: &Client, format: Format, quiet: bool, filter: &[String]) -> Result<()> {
+    let filters = Filters::read(filter, &LS_FILTERS)?;
     let mut rows = fetch(client, vec![]).await?;
+    rows.retain(|row| filters.take_node(row));
     rows.sort_by(|a, b| {
         (&a.node.description.hostname, a.node.id).cmp(&(&b.node.description.hostname, b.node.id))
     });

@@ -25,6 +25,20 @@ fn span(seconds: i64) -> String {
     "less than a second".into()
 }
 
+/// A length of time, as `--every` takes it: `30m`, `6h`, `1h30m`.
+///
+/// # Errors
+/// When it is none.
+pub fn length_ms(text: &str) -> Result<u64> {
+    match text
+        .parse::<SignedDuration>()
+        .map(|length| u64::try_from(length.as_millis()))
+    {
+        Ok(Ok(length)) => Ok(length),
+        _ => bail!("{text:?} is no length of time: write 30m, 6h or 1h30m"),
+    }
+}
+
 /// A point in time: `2026-01-02T03:04:05Z`.
 pub fn show(at_ms: i64) -> String {
     // To the second: who compares more precisely takes JSON.

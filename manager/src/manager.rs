@@ -1,6 +1,7 @@
 //! A running manager: its store, its services, what it does while it leads.
 
 use crate::auth::guard;
+use crate::backup::Keeper;
 use crate::ca::CaService;
 use crate::control::{Control, stack_locks};
 use crate::dialer::Dialer;
@@ -182,6 +183,12 @@ impl Manager {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
+        let keeper = Keeper {
+            handle: handle.clone(),
+            me: identity.node,
+            scratch: control.scratch.clone(),
+            backups: control.backups.clone(),
+        };
         let raft = RaftService::new(handle.clone(), identity.node);
         let services =
             Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
@@ -206,7 +213,7 @@ impl Manager {
             me: identity,
             leadership,
         });
-        let terms = tokio::spawn(terms::run(handle.clone(), dispatch, stop.clone()));
+        let terms = tokio::spawn(terms::run(handle.clone(), dispatch, keeper, stop.clone()));
         Self {
             handle,
             identity,

@@ -1,6 +1,7 @@
 //! What runs only while this manager leads: started when it begins to, ended and joined when it no longer
 //! does.
 
+use crate::backup::Keeper;
 use crate::dispatch::Dispatch;
 use crate::leader;
 use raft_store::{Handle, Leadership};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Goes on until it is stopped.
-pub async fn run(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
+pub async fn run(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: CancellationToken) {
     let mut leadership = handle.leadership();
     loop {
         let term = {
@@ -28,7 +29,12 @@ pub async fn run(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
             }
         };
         let over = stop.child_token();
-        let mut work = tokio::spawn(lead(handle.clone(), dispatch.clone(), over.clone()));
+        let mut work = tokio::spawn(lead(
+            handle.clone(),
+            dispatch.clone(),
+            keeper.clone(),
+            over.clone(),
+        ));
         let ended = tokio::select! {
             ended = &mut work => Some(ended),
             () = until_over(leadership.clone(), term, stop.clone()) => None,
@@ -62,7 +68,7 @@ async fn until_over(
     }
 }
 
-async fn lead(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
+async fn lead(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: CancellationToken) {
     // Nothing is decided before every entry of the terms before is applied.
     while let Err(error) = handle.linearizable().await {
         tracing::debug!("not leading yet: {error}");
@@ -74,6 +80,7 @@ async fn lead(handle: Handle, dispatch: Dispatch, stop: CancellationToken) {
     tracing::info!("this manager leads the cluster");
     tokio::join!(
         leader::run(handle.clone(), stop.clone()),
+        keeper.run(stop.clone()),
         dispatch.lead(stop)
     );
 }

@@ -83,6 +83,45 @@ fn wipe(node: &Node<'_>) -> Result<()> {
     node.start()
 }
 
+fn scheduled(manager: &Node<'_>, dir: &Path) -> Result<()> {
+    let schedule = |dir: &Path| {
+        let dir = dir.display().to_string();
+        let words = [
+            "env",
+            PASSPHRASE,
+            "clusterctl",
+            "backup",
+            "schedule",
+            "--every",
+            "1h",
+        ];
+        manager.run_ok(words.into_iter().chain(["--keep", "2", "--dir", &dir]))
+    };
+    // A folder that can't be made: `status` says so, and nothing else is wrong.
+    std::fs::write(dir.with_extension("file"), "")?;
+    schedule(&dir.with_extension("file"))?;
+    wait_for("the failure is told", LIMIT, || {
+        let said = manager.run_ok(["clusterctl", "status"])?;
+        Ok(said.contains("the scheduled backup was not made on node1"))
+    })?;
+    schedule(dir)?;
+    let mut path = String::new();
+    wait_for("the first is made", LIMIT, || {
+        let rows = manager.run_json(["clusterctl", "backup", "ls", "--format", "json"])?;
+        let made = rows.as_array().context("no list")?.iter();
+        let mut made = made.filter(|row| row.pointer("/by_hand") == Some(&Value::Bool(false)));
+        let first = made.next().and_then(|row| row.pointer("/path")?.as_str());
+        first.unwrap_or_default().clone_into(&mut path);
+        Ok(!path.is_empty())
+    })?;
+    manager.run_ok(["clusterctl", "backup", "inspect", &path])?;
+    let said = manager.run_ok(["clusterctl", "status"])?;
+    assert!(!said.contains("was not made"), "{said}");
+    manager.run_ok(["clusterctl", "backup", "schedule", "--off"])?;
+    assert!(Path::new(&path).exists());
+    Ok(())
+}
+
 fn restored(lab: &Lab, dir: &Path) -> Result<()> {
     let (manager, worker) = (lab.node(1), lab.node(2));
     deploy(&worker, &manager)?;
@@ -101,6 +140,10 @@ fn restored(lab: &Lab, dir: &Path) -> Result<()> {
     assert!(again.contains("is there already"), "{again}");
     let shown = manager.run_json(["clusterctl", "backup", "inspect", &path, "--format", "json"])?;
     assert_eq!(shown.pointer("/nodes").and_then(Value::as_u64), Some(2));
+    let status = manager.run_json(["clusterctl", "status", "--format", "json"])?;
+    let last = status.pointer("/last_backup").and_then(Value::as_str);
+    assert!(last.is_some_and(|last| last.contains(&path)), "{status}");
+    scheduled(&manager, &dir.join("scheduled"))?;
     // Lost with the manager.
     manager.run_ok(["clusterctl", "network", "create", "later"])?;
     let restore = ["env", PASSPHRASE, "clusterctl", "restore", &path];

@@ -46,6 +46,52 @@ fn vips() -> impl Strategy<Value = std::collections::BTreeMap<NetworkId, Ipv4Add
     btree_map(any::<u128>().prop_map(NetworkId), addr(), 0..3)
 }
 
+fn recovery() -> impl Strategy<Value = Recovery> {
+    fn note() -> impl Strategy<Value = BackupNote> {
+        (any::<i64>(), any::<u128>(), text(), any::<[u64; 2]>()).prop_map(
+            |(at, node, path, [bytes, revision])| BackupNote {
+                at: Timestamp(at),
+                node: NodeId(node),
+                path,
+                bytes,
+                revision,
+            },
+        )
+    }
+    let schedule = (any::<u64>(), any::<[u32; 4]>(), text(), any::<[u8; 32]>()).prop_map(
+        |(every_ms, [keep, memory_kib, passes, lanes], dir, key)| BackupSchedule {
+            every_ms,
+            keep,
+            dir,
+            salt: key[..16].to_vec(),
+            memory_kib,
+            passes,
+            lanes,
+            key: key.to_vec(),
+        },
+    );
+    let failure = (any::<i64>(), any::<u128>(), text()).prop_map(|(at, node, why)| BackupFailure {
+        at: Timestamp(at),
+        node: NodeId(node),
+        why,
+    });
+    let fenced = btree_set(any::<u128>().prop_map(NodeId), 0..4);
+    (
+        fenced,
+        option::of(schedule),
+        vec(note(), 0..3),
+        option::of(failure),
+        option::of(note()),
+    )
+        .prop_map(|(fenced, schedule, made, failure, by_hand)| Recovery {
+            fenced,
+            schedule,
+            made,
+            failure,
+            by_hand,
+        })
+}
+
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let spec = (net(), 0u8..=32, any::<[u32; 3]>(), any::<bool>()).prop_map(
         |(
@@ -65,15 +111,14 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
         },
     );
     let texts = (text(), text(), text(), text());
-    let fenced = btree_set(any::<u128>().prop_map(NodeId), 0..4);
-    (any::<u128>(), meta(), spec, texts, fenced).prop_map(
-        |(id, meta, spec, (cert_pem, key_pem, worker, manager), fenced)| Cluster {
+    (any::<u128>(), meta(), spec, texts, recovery()).prop_map(
+        |(id, meta, spec, (cert_pem, key_pem, worker, manager), recovery)| Cluster {
             id: ClusterId(id),
             meta,
             spec,
             ca: ClusterCa { cert_pem, key_pem },
             tokens: JoinSecrets { worker, manager },
-            recovery: Recovery { fenced },
+            recovery,
         },
     )
 }

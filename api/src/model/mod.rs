@@ -3,6 +3,7 @@
 //!
 //! All maps are ordered, so that whatever is decided from them is decided the same way everywhere.
 
+mod backup;
 mod blob;
 mod cluster;
 mod disconnect;
@@ -16,6 +17,7 @@ mod stack;
 mod task;
 mod token;
 
+pub use backup::*;
 pub use blob::*;
 pub use cluster::*;
 pub use disconnect::*;

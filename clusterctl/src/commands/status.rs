@@ -93,6 +93,13 @@ fn print(status: &Shown) -> Result<()> {
                 status.tasks_running, status.tasks_wanted
             ),
         ),
+        (
+            "Backup",
+            status
+                .last_backup
+                .clone()
+                .unwrap_or_else(|| "none; see `clusterctl backup`".into()),
+        ),
     ];
     if status.stale {
         output::line(format!(

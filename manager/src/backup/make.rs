@@ -2,13 +2,14 @@
 
 use super::key::{self, Key};
 use super::seal::{self, OpenError};
+use crate::clock::now;
 use api::convert;
-use api::model::Timestamp;
+use api::model::{NodeId, Timestamp};
 use api::proto::{BackupContent, BackupCounts, BackupHeader, BackupKdf, RaftPeer, StateSnapshot};
 use api::state::Tables;
 use prost::Message;
-use raft_store::Peer;
 use raft_store::recover::{self, Fresh};
+use raft_store::{Handle, Peer, ProposeError};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -53,6 +54,26 @@ fn count(number: usize) -> u32 {
 }
 
 impl Maker {
+    /// The state after every write that was acknowledged before.
+    ///
+    /// # Errors
+    /// When this manager doesn't lead, or no majority answers.
+    pub async fn read(handle: &Handle, me: NodeId) -> Result<Self, ProposeError> {
+        handle.linearizable().await?;
+        let (tables, made_by) = handle.read(|state| {
+            let host = state.nodes().get(&me);
+            let host = host.map(|node| node.description.hostname.clone());
+            (state.tables(), host.unwrap_or_default())
+        });
+        Ok(Self {
+            tables,
+            term: handle.leadership().borrow().term,
+            managers: handle.managers().into_iter().map(|m| m.peer).collect(),
+            at: now(),
+            made_by,
+        })
+    }
+
     fn header(&self, kdf: BackupKdf) -> Result<BackupHeader, MakeError> {
         let cluster = self.tables.cluster.as_deref().ok_or(MakeError::Empty)?;
         let counts = BackupCounts {
@@ -98,23 +119,21 @@ impl Maker {
         self.seal_with(kdf, &key)
     }
 
-    fn seal_with(&self, kdf: BackupKdf, key: &Key) -> Result<Vec<u8>, MakeError> {
+    pub(super) fn seal_with(&self, kdf: BackupKdf, key: &Key) -> Result<Vec<u8>, MakeError> {
         let content = Zeroizing::new(self.content().encode_to_vec());
         seal::seal(self.header(kdf)?, &content, key).map_err(MakeError::Seal)
     }
 
-    /// Restores the file into a store at `scratch`, which goes again, and compares what that then holds.
+    /// Restores what was opened into a store at `scratch`, which goes again, and compares what that then holds.
     ///
     /// # Errors
     /// When it is not what was to be kept.
     pub async fn verify(
         &self,
-        file: &[u8],
-        passphrase: &str,
+        (header, content): (BackupHeader, BackupContent),
         scratch: &Path,
     ) -> Result<BackupHeader, MakeError> {
         let wrong = |error: &dyn std::fmt::Display| MakeError::Scratch(error.to_string());
-        let (header, content) = seal::open(file, passphrase)?;
         let tables = Tables::try_from(content.state.unwrap_or_default()).map_err(|e| wrong(&e))?;
         let fresh = Fresh {
             index: tables.revision,

@@ -83,16 +83,20 @@ pub fn seal(mut header: BackupHeader, content: &[u8], key: &Key) -> Result<Vec<u
 /// # Errors
 /// See [`OpenError`].
 pub fn open(file: &[u8], passphrase: &str) -> Result<(BackupHeader, BackupContent), OpenError> {
+    let kdf = Envelope::read(file)?.header.kdf.ok_or(OpenError::Kdf)?;
+    open_with(file, &derive(passphrase, &kdf).ok_or(OpenError::Kdf)?)
+}
+
+/// [`open`], by who has the key.
+pub fn open_with(file: &[u8], key: &Key) -> Result<(BackupHeader, BackupContent), OpenError> {
     let Envelope {
         header,
         head,
         chunks,
     } = Envelope::read(file)?;
-    let kdf = header.kdf.as_ref().ok_or(OpenError::Kdf)?;
-    let key = derive(passphrase, kdf).ok_or(OpenError::Kdf)?;
     let prefix: &[u8; NONCE] = (*header.nonce).try_into().map_err(|_| OpenError::Kdf)?;
     let aad = digest(head);
-    let cipher = XChaCha20Poly1305::new(&(*key).into());
+    let cipher = XChaCha20Poly1305::new(&(**key).into());
     let sealed_chunk = header.chunk_bytes as usize + api::backup::TAG;
     let mut content = Zeroizing::new(Vec::with_capacity(chunks.len()));
     let mut rest = chunks.chunks(sealed_chunk).peekable();

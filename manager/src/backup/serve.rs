@@ -2,11 +2,9 @@
 
 use super::Maker;
 use super::key::PASSPHRASE_MIN;
-use crate::clock::now;
 use crate::control::{Control, Refusal, Reply, propose_status};
 use api::proto::backup_output::Output;
 use api::proto::{BackupDone, BackupOutput, BackupRequest};
-use api::state::State;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,18 +29,24 @@ async fn send(to: &Sender, output: Output) -> bool {
     to.send(Ok(message(output))).await.is_ok()
 }
 
+/// Refuses one that is soon guessed.
+pub fn check_passphrase(passphrase: &str) -> Result<(), Refusal> {
+    match passphrase.chars().count() < PASSPHRASE_MIN {
+        false => Ok(()),
+        true => Err(Refusal::invalid(format!(
+            "the passphrase is too short: at least {PASSPHRASE_MIN} characters, since whoever opens the file has the cluster"
+        ))),
+    }
+}
+
 pub async fn backup(
     control: &Control,
     request: BackupRequest,
 ) -> Result<Reply<BackupOutput>, Status> {
     let passphrase = Zeroizing::new(request.passphrase);
-    if passphrase.chars().count() < PASSPHRASE_MIN {
-        return Err(Refusal::invalid(format!(
-            "the passphrase is too short: at least {PASSPHRASE_MIN} characters, since whoever opens the file has the cluster"
-        ))
-        .into());
-    }
-    let maker = maker(control).await?;
+    check_passphrase(&passphrase)?;
+    let maker = Maker::read(&control.handle, control.me).await;
+    let maker = maker.map_err(|e| propose_status(e, false))?;
     let (tx, rx) = mpsc::channel(IN_FLIGHT);
     let control = control.clone();
     control.tasks.clone().spawn(async move {
@@ -60,29 +64,6 @@ pub async fn backup(
     Ok(Box::pin(ReceiverStream::new(rx)))
 }
 
-/// The state after every write that was acknowledged before.
-async fn maker(control: &Control) -> Result<Maker, Status> {
-    control
-        .handle
-        .linearizable()
-        .await
-        .map_err(|e| propose_status(e, false))?;
-    let me = control.me;
-    let (tables, made_by) = control.handle.read(|state: &State| {
-        let host = state.nodes().get(&me);
-        let host = host.map(|node| node.description.hostname.clone());
-        (state.tables(), host.unwrap_or_default())
-    });
-    let managers = control.handle.managers();
-    Ok(Maker {
-        tables,
-        term: control.handle.leadership().borrow().term,
-        managers: managers.into_iter().map(|m| m.peer).collect(),
-        at: now(),
-        made_by,
-    })
-}
-
 async fn make(
     control: &Control,
     maker: Maker,
@@ -98,20 +79,23 @@ async fn make(
         tokio::task::spawn_blocking(move || maker.seal(&passphrase)).await
     };
     let file = sealed.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    let file = bytes::Bytes::from(file);
     send(
         to,
         Output::Progress("restoring it into a scratch store".into()),
     )
     .await;
-    let header = maker
-        .verify(&file, &passphrase, &control.scratch)
-        .await
-        .map_err(|e| failed(&e))?;
+    let opened = {
+        let (file, passphrase) = (file.clone(), passphrase.clone());
+        tokio::task::spawn_blocking(move || super::open(&file, &passphrase)).await
+    };
+    let opened = opened.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    let header = maker.verify(opened, &control.scratch).await;
+    let header = header.map_err(|e| failed(&e))?;
     let sum = file
         .last_chunk::<{ api::backup::SUM }>()
         .map(|sum| sum.to_vec().into())
         .unwrap_or_default();
-    let file = bytes::Bytes::from(file);
     let mut at = 0;
     while at < file.len() {
         let end = file.len().min(at + CHUNK);

@@ -4,6 +4,7 @@
 //! from a state that was read after the call came in, and made anew when that state has moved on; what is
 //! refused has changed nothing.
 
+mod backups;
 mod blobs;
 mod cluster;
 mod deploy;
@@ -227,6 +228,9 @@ delegate! {
     scale_service(ScaleServiceRequest) -> Service = services::scale,
     remove_service(RemoveServiceRequest) -> RemoveServiceReply = services::remove,
     list_tasks(ListTasksRequest) -> ListTasksReply = tasks::list,
+    note_backup(NoteBackupRequest) -> NoteBackupReply = backups::note,
+    list_backups(ListBackupsRequest) -> Backups = backups::list,
+    set_backup_schedule(SetBackupScheduleRequest) -> Backups = backups::set_schedule,
     list_blobs(ListBlobsRequest) -> ListBlobsReply = blobs::list,
     read_config(ReadConfigRequest) -> BlobData = blobs::read_config,
     create_blob(CreateBlobRequest) -> BlobRow = blobs::create,

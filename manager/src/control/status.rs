@@ -101,6 +101,7 @@ fn summary(state: &State) -> ClusterStatus {
         tasks_running: count(running.count()),
         tasks_wanted: wanted.fold(0, u32::saturating_add),
         spec: state.cluster().map(|c| ClusterSpec::from(&c.spec)),
+        backups: Some(super::backups::show(state)),
         ..ClusterStatus::default()
     }
 }

@@ -7,7 +7,9 @@ use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use api::backup::{Envelope, SUM};
 use api::proto::backup_output::Output;
-use api::proto::{BackupDone, BackupRequest};
+use api::proto::{
+    BackupDone, BackupHeader, BackupNote, BackupRequest, GetInfoRequest, NoteBackupRequest,
+};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -152,6 +154,12 @@ pub async fn run(client: &Client, args: Make) -> Result<()> {
     let size = half.finish(&target, &done, args.force)?;
     progress.finish();
     let header = done.header.unwrap_or_default();
+    if let Err(error) = note(client, &target, &header, size).await {
+        progress.note(&format!(
+            "`clusterctl status` will not show this backup: {}",
+            crate::failure::text(&error)
+        ));
+    }
     output::line(format!(
         "Backup of cluster {} at revision {}: {} ({}), restored into a scratch store and found good.",
         api::convert::cluster_id(&header.cluster_id)?,
@@ -166,5 +174,25 @@ pub async fn run(client: &Client, args: Make) -> Result<()> {
             *passphrase
         ))?;
     }
+    Ok(())
+}
+
+/// For `clusterctl status`.
+async fn note(client: &Client, target: &Path, header: &BackupHeader, bytes: u64) -> Result<()> {
+    let info = client
+        .daemon()
+        .get_info(GetInfoRequest {})
+        .await?
+        .into_inner();
+    let path = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
+    let note = BackupNote {
+        at: header.created_at,
+        node: info.node_id,
+        path: path.display().to_string(),
+        bytes,
+        revision: header.revision,
+    };
+    let request = NoteBackupRequest { note: Some(note) };
+    client.control().note_backup(request).await?;
     Ok(())
 }

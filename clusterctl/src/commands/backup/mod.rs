@@ -1,9 +1,11 @@
 //! `clusterctl backup`
 
 mod inspect;
+pub mod ls;
 mod make;
+mod schedule;
 
-use crate::client::{self, Client};
+use crate::client;
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -19,7 +21,7 @@ use clap::Subcommand;
                   into a scratch store.\n\nThe passphrase comes from --passphrase-file, from $CLUSTERCTL_PASSPHRASE, or \
                   is asked for; --generate-key makes one and prints it, once.\n\nExamples:\n  clusterctl backup \
                   /root/cluster.backup\n  clusterctl backup --passphrase-file /root/pass /mnt/usb/cluster.backup\n  \
-                  clusterctl backup inspect /root/cluster.backup\n  clusterctl restore /root/cluster.backup"
+                  clusterctl backup inspect /root/cluster.backup\n  clusterctl backup schedule --every 6h --keep 14\n  clusterctl restore /root/cluster.backup"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -31,15 +33,20 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Schedule(schedule::Args),
+    Ls(ls::Args),
 }
 
 pub async fn run(host: &str, args: Args) -> Result<()> {
     match args.command {
         // A file is looked at where there is no clusterd, too.
         Some(Command::Inspect(args)) => inspect::run(&args),
-        None => {
-            let client: Client = client::connect(host, false).await?;
-            make::run(&client, args.make).await
+        Some(Command::Schedule(args)) => {
+            schedule::run(&client::connect(host, false).await?, args).await
         }
+        Some(Command::Ls(args)) => {
+            schedule::list(&client::connect(host, false).await?, args.format).await
+        }
+        None => make::run(&client::connect(host, false).await?, args.make).await,
     }
 }

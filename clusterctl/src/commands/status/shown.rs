@@ -1,5 +1,6 @@
 //! What `status` shows, from what clusterd says.
 
+use crate::commands::backup::ls;
 use anyhow::Result;
 use api::convert;
 use api::proto::{ClusterStatus, DaemonInfo, ManagerStatus};
@@ -27,6 +28,8 @@ pub struct Shown {
     pub services: u32,
     pub tasks_running: u32,
     pub tasks_wanted: u32,
+    /// When and where, and when the next is due.
+    pub last_backup: Option<String>,
     /// One manager's own view.
     pub stale: bool,
     /// Whose.
@@ -155,6 +158,7 @@ impl Shown {
             .map(|m| m.hostname.clone())
             .unwrap_or_default();
         let quorum = Quorum::of(&managers);
+        let backups = cluster.backups.clone().unwrap_or_default();
         Ok(Self {
             cluster: convert::cluster_id(&cluster.cluster_id)?.to_string(),
             node: convert::node_id(&info.node_id)?.to_string(),
@@ -168,7 +172,11 @@ impl Shown {
                 .map(|m| m.hostname.clone()),
             quorum,
             revision: cluster.revision,
-            warnings: warnings(info.warnings, &managers, quorum),
+            last_backup: ls::summary(&backups),
+            warnings: warnings(info.warnings, &managers, quorum)
+                .into_iter()
+                .chain(ls::failure(&backups))
+                .collect(),
             managers,
             nodes: cluster.nodes,
             nodes_ready: cluster.nodes_ready,

@@ -62,6 +62,14 @@ pub enum ProposeError {
     Unavailable(String),
 }
 
+/// No majority in time.
+pub(crate) fn unconfirmed() -> ProposeError {
+    ProposeError::Unavailable(format!(
+        "no majority of the managers confirmed the change within {} s; it may still be made",
+        crate::handle::PATIENCE.as_secs()
+    ))
+}
+
 pub(crate) fn closing(error: impl std::fmt::Display) -> ProposeError {
     ProposeError::Unavailable(format!("this manager's consensus has ended: {error}"))
 }

@@ -5,7 +5,7 @@
 
 use crate::codec::damaged;
 use crate::database::{panic_text, wait_until_free};
-use crate::error::{OpenError, ProposeError, cause, closing, write_failed};
+use crate::error::{OpenError, ProposeError, cause, closing, unconfirmed, write_failed};
 use crate::flusher::Flusher;
 use crate::health::SyncTimes;
 use crate::log::Log;
@@ -13,7 +13,7 @@ use crate::machine::Machine;
 use crate::members::{Leadership, book, leadership};
 use crate::network::{Addresses, Redialing};
 use crate::snapshot::Snapshots;
-use crate::types::{Peer, Proposal, Raft, TypeConfig};
+use crate::types::{LogId, Peer, Proposal, Raft, TypeConfig};
 use crate::watch::Watcher;
 use api::convert;
 use api::model::NodeId;
@@ -189,7 +189,7 @@ impl Handle {
         }
         let purged = log.get_log_state().await?.last_purged_log_id;
         if purged > machine.applied() {
-            let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);
+            let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
             let (purged, snapshot) = (index(purged), index(machine.applied()));
             return Err(OpenError::Gap {
                 purged,
@@ -331,7 +331,7 @@ impl Handle {
     }
 
     /// The transaction as bytes; refused when no manager could read it again.
-    fn check(&self, transaction: &Transaction) -> Result<Proposal, ProposeError> {
+    pub(crate) fn check(&self, transaction: &Transaction) -> Result<Proposal, ProposeError> {
         let bytes = convert::encode_transaction(transaction);
         if bytes.len() > TRANSACTION_MAX {
             return Err(ProposeError::TooLarge {
@@ -362,10 +362,7 @@ impl Handle {
         loop {
             let write = self.raft.client_write(proposal.clone());
             let Ok(done) = timeout_at(end.max(Instant::now() + PAUSE), write).await else {
-                return Err(ProposeError::Unavailable(format!(
-                    "no majority of the managers confirmed the change within {} s; it may still be made",
-                    PATIENCE.as_secs()
-                )));
+                return Err(unconfirmed());
             };
             match done {
                 Ok(response) => return Ok(response.data.0?),
@@ -400,6 +397,10 @@ impl Handle {
     /// Looks at the state as this manager has it now. Nothing is applied meanwhile: look, don't work.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.machine.read(look)
+    }
+
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.machine.applied()
     }
 
     /// Makes sure that this manager leads now and has applied all that was acknowledged; a read after it

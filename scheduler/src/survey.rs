@@ -6,9 +6,8 @@
 use api::model::{
     Availability, Node, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState,
 };
-use api::state::State;
+use api::state::{State, Table};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a node means for the tasks on it.
@@ -197,7 +196,7 @@ fn age(task: &Task) -> impl Ord + use<> {
     )
 }
 
-fn places(nodes: &BTreeMap<NodeId, Arc<Node>>) -> Vec<NodeId> {
+fn places(nodes: &Table<NodeId, Arc<Node>>) -> Vec<NodeId> {
     nodes.keys().copied().collect()
 }
 

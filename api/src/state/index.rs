@@ -1,11 +1,11 @@
 //! The tables' setters, which keep the indexes true.
 
-use super::{Event, State, replace};
+use super::{Event, State, Table, replace};
 use crate::model::{
     Blob, BlobId, BlobKey, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Stack,
     Task, TaskId, TaskTemplate,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use imbl::OrdSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ pub enum Holder {
 /// Everything that can be found otherwise than by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Indexes {
-    pub network_names: BTreeMap<String, NetworkId>,
-    pub vnis: BTreeMap<u32, NetworkId>,
-    pub service_names: BTreeMap<String, ServiceId>,
+    pub network_names: Table<String, NetworkId>,
+    pub vnis: Table<u32, NetworkId>,
+    pub service_names: Table<String, ServiceId>,
     /// By name and version.
-    pub blob_names: BTreeMap<(BlobKey, u32), BlobId>,
+    pub blob_names: Table<(BlobKey, u32), BlobId>,
     /// By network, so that a free one is found without passing over the others'.
-    pub addresses: BTreeMap<NetworkId, BTreeMap<Ipv4Addr, Holder>>,
-    pub ports: BTreeMap<(NodeId, Protocol, u16), TaskId>,
-    pub tasks_by_service: BTreeMap<ServiceId, BTreeSet<TaskId>>,
-    pub tasks_by_node: BTreeMap<NodeId, BTreeSet<TaskId>>,
+    pub addresses: Table<NetworkId, Table<Ipv4Addr, Holder>>,
+    pub ports: Table<(NodeId, Protocol, u16), TaskId>,
+    pub tasks_by_service: Table<ServiceId, OrdSet<TaskId>>,
+    pub tasks_by_node: Table<NodeId, OrdSet<TaskId>>,
     /// Tasks of each version of a template.
-    pub template_users: BTreeMap<(ServiceId, u64), u64>,
+    pub template_users: Table<(ServiceId, u64), u64>,
 }
 
-fn unlink<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: &V) {
+fn unlink<K: Ord + Clone, V: Ord + Clone>(map: &mut Table<K, OrdSet<V>>, key: K, value: &V) {
     if let Some(set) = map.get_mut(&key) {
         set.remove(value);
         if set.is_empty() {

@@ -30,22 +30,25 @@ use crate::model::{
     TaskId, TaskTemplate,
 };
 use index::Indexes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The tables. Objects are shared, so that a reader may keep one while the state moves on.
+/// A table: ordered, and a copy costs nothing until one of the two is changed.
+pub type Table<K, V> = imbl::OrdMap<K, V>;
+
+/// The tables. Objects are shared, and so are the tables, so that a
+/// reader may keep the whole while the state moves on.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     revision: u64,
     cluster: Option<Arc<Cluster>>,
-    nodes: BTreeMap<NodeId, Arc<Node>>,
-    networks: BTreeMap<NetworkId, Arc<Network>>,
-    services: BTreeMap<ServiceId, Arc<Service>>,
-    stacks: BTreeMap<String, Arc<Stack>>,
-    blobs: BTreeMap<BlobId, Arc<Blob>>,
-    tasks: BTreeMap<TaskId, Arc<Task>>,
+    nodes: Table<NodeId, Arc<Node>>,
+    networks: Table<NetworkId, Arc<Network>>,
+    services: Table<ServiceId, Arc<Service>>,
+    stacks: Table<String, Arc<Stack>>,
+    blobs: Table<BlobId, Arc<Blob>>,
+    tasks: Table<TaskId, Arc<Task>>,
     /// Versions of services' templates that are current or that a task still runs.
-    templates: BTreeMap<(ServiceId, u64), Arc<TaskTemplate>>,
+    templates: Table<(ServiceId, u64), Arc<TaskTemplate>>,
     indexes: Indexes,
 }
 
@@ -133,7 +136,7 @@ impl State {
 }
 
 /// Puts `new` into a table, or takes the entry out; the old entry is what it returns.
-fn replace<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, new: Option<V>) -> Option<V> {
+fn replace<K: Ord + Clone, V: Clone>(map: &mut Table<K, V>, key: K, new: Option<V>) -> Option<V> {
     match new {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),

@@ -1,11 +1,10 @@
 //! Reading the state.
 
-use super::{Holder, State};
+use super::{Holder, State, Table};
 use crate::model::{
     Blob, BlobId, BlobKey, BlobKind, Cluster, Network, NetworkId, Node, NodeId, Protocol, Service,
     ServiceId, Stack, Task, TaskId, TaskTemplate,
 };
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -36,31 +35,31 @@ impl State {
 
     /// Nodes, by id.
     #[must_use]
-    pub fn nodes(&self) -> &BTreeMap<NodeId, Arc<Node>> {
+    pub fn nodes(&self) -> &Table<NodeId, Arc<Node>> {
         &self.nodes
     }
 
     /// Networks, by id.
     #[must_use]
-    pub fn networks(&self) -> &BTreeMap<NetworkId, Arc<Network>> {
+    pub fn networks(&self) -> &Table<NetworkId, Arc<Network>> {
         &self.networks
     }
 
     /// Services, by id.
     #[must_use]
-    pub fn services(&self) -> &BTreeMap<ServiceId, Arc<Service>> {
+    pub fn services(&self) -> &Table<ServiceId, Arc<Service>> {
         &self.services
     }
 
     /// Stacks, by name.
     #[must_use]
-    pub fn stacks(&self) -> &BTreeMap<String, Arc<Stack>> {
+    pub fn stacks(&self) -> &Table<String, Arc<Stack>> {
         &self.stacks
     }
 
     /// Secrets and configs, by id.
     #[must_use]
-    pub fn blobs(&self) -> &BTreeMap<BlobId, Arc<Blob>> {
+    pub fn blobs(&self) -> &Table<BlobId, Arc<Blob>> {
         &self.blobs
     }
 
@@ -92,7 +91,7 @@ impl State {
 
     /// Tasks, by id.
     #[must_use]
-    pub fn tasks(&self) -> &BTreeMap<TaskId, Arc<Task>> {
+    pub fn tasks(&self) -> &Table<TaskId, Arc<Task>> {
         &self.tasks
     }
 
@@ -124,7 +123,7 @@ impl State {
 
     /// The addresses of a network that somebody holds.
     #[must_use]
-    pub fn addresses(&self, network: NetworkId) -> Option<&BTreeMap<Ipv4Addr, Holder>> {
+    pub fn addresses(&self, network: NetworkId) -> Option<&Table<Ipv4Addr, Holder>> {
         self.indexes.addresses.get(&network)
     }
 

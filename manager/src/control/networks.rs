@@ -41,7 +41,7 @@ fn row(state: &State, network: &api::model::Network) -> NetworkRow {
     services.sort();
     let held = state
         .addresses(network.id)
-        .map_or(0, std::collections::BTreeMap::len);
+        .map_or(0, api::state::Table::len);
     NetworkRow {
         network: Some(network.into()),
         services,

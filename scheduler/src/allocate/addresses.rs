@@ -9,7 +9,7 @@
 
 use super::Refusal;
 use api::model::{Network, NetworkId, Service, Task, Timestamp};
-use api::state::{Holder, State};
+use api::state::{Holder, State, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -29,7 +29,7 @@ struct Memory {
 }
 
 struct Pool<'a> {
-    held: Option<&'a BTreeMap<Ipv4Addr, Holder>>,
+    held: Option<&'a Table<Ipv4Addr, Holder>>,
     given: BTreeSet<u32>,
     /// Free, but somebody may remember them.
     left: BTreeSet<u32>,
@@ -128,7 +128,7 @@ impl<'a> Pool<'a> {
     fn of(state: &'a State, network: &Network, memory: Option<&Memory>) -> Self {
         let (first, last) = bounds(network);
         let held = state.addresses(network.id);
-        let is_held = |addr: u32| held.is_some_and(|held| held.contains_key(&addr.into()));
+        let is_held = |addr: u32| held.is_some_and(|held| held.contains_key(&Ipv4Addr::from(addr)));
         let within = |addr: &u32| (first..=last).contains(addr);
         let left = memory
             .iter()

@@ -14,6 +14,7 @@ use super::*;
 use crate::model::*;
 use proptest::prelude::*;
 use random::history;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Stands for the revision that the object has when its transaction begins.
@@ -22,13 +23,13 @@ const CURRENT: u64 = u64::MAX;
 /// Everything that [`State`] holds, for comparing.
 type Contents = (
     Option<Arc<Cluster>>,
-    BTreeMap<NodeId, Arc<Node>>,
-    BTreeMap<NetworkId, Arc<Network>>,
-    BTreeMap<ServiceId, Arc<Service>>,
-    BTreeMap<String, Arc<Stack>>,
-    BTreeMap<BlobId, Arc<Blob>>,
-    BTreeMap<TaskId, Arc<Task>>,
-    BTreeMap<(ServiceId, u64), Arc<TaskTemplate>>,
+    Table<NodeId, Arc<Node>>,
+    Table<NetworkId, Arc<Network>>,
+    Table<ServiceId, Arc<Service>>,
+    Table<String, Arc<Stack>>,
+    Table<BlobId, Arc<Blob>>,
+    Table<TaskId, Arc<Task>>,
+    Table<(ServiceId, u64), Arc<TaskTemplate>>,
     Indexes,
 );
 

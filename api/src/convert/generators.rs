@@ -1,5 +1,10 @@
 //! Any object, transaction and tables, for property tests.
 
+mod blobs;
+
+pub(crate) use blobs::blob;
+use blobs::{blob_file, blob_key, blob_spec};
+
 use crate::model::*;
 use crate::state::{Op, Tables, Transaction};
 use ipnet::Ipv4Net;
@@ -294,48 +299,6 @@ fn restart() -> impl Strategy<Value = RestartPolicy> {
                 window_ms,
             },
         )
-}
-
-fn blob_kind() -> impl Strategy<Value = BlobKind> {
-    select(vec![BlobKind::Secret, BlobKind::Config])
-}
-
-fn blob_key() -> impl Strategy<Value = BlobKey> {
-    (blob_kind(), text()).prop_map(|(kind, name)| BlobKey { kind, name })
-}
-
-fn blob_file() -> impl Strategy<Value = BlobFile> {
-    (blob_key(), text(), any::<[u32; 3]>()).prop_map(|(source, target, [uid, gid, mode])| {
-        BlobFile {
-            source,
-            target,
-            uid,
-            gid,
-            mode,
-        }
-    })
-}
-
-fn blob_spec() -> impl Strategy<Value = BlobSpec> {
-    let data = vec(any::<u8>(), 0..8).prop_map(Data::from);
-    (blob_key(), option::of(text()), labels(), data).prop_map(|(key, stack, labels, data)| {
-        BlobSpec {
-            kind: key.kind,
-            name: key.name,
-            stack,
-            labels,
-            data,
-        }
-    })
-}
-
-pub(crate) fn blob() -> impl Strategy<Value = Blob> {
-    (any::<u128>(), meta(), any::<u32>(), blob_spec()).prop_map(|(id, meta, version, spec)| Blob {
-        id: BlobId(id),
-        meta,
-        version,
-        spec,
-    })
 }
 
 fn template() -> impl Strategy<Value = TaskTemplate> {

@@ -1,8 +1,12 @@
 //! Rules that a spec from the wire has to keep, whoever made it. All broken ones are told at once.
 
+mod blobs;
+
+pub use blobs::blob;
+
 use api::model::{
-    BlobFile, BlobKey, BlobSpec, ClusterSpec, ContainerSpec, LEASE_MIN_MS, Labels, MountSource,
-    NetworkSpec, ServiceMode, ServiceSpec, StackSpec, TaskTemplate,
+    ClusterSpec, ContainerSpec, LEASE_MIN_MS, Labels, MountSource, NetworkSpec, ServiceMode,
+    ServiceSpec, StackSpec, TaskTemplate,
 };
 use std::collections::BTreeSet;
 
@@ -167,7 +171,7 @@ fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
         template.placement.constraints.len(),
         problems,
     );
-    files(
+    blobs::files(
         what,
         template.blobs.iter().map(|reference| &reference.file),
         &template.container,
@@ -183,46 +187,6 @@ fn template(what: &str, template: &TaskTemplate, problems: &mut Problems) {
             ));
         }
         aliases(what, &attachment.aliases, problems);
-    }
-}
-
-/// A secret or a config.
-pub fn blob(spec: &BlobSpec, problems: &mut Problems) {
-    let what = spec.key().to_string();
-    object(spec.kind.as_str(), &spec.name, problems);
-    labels(&what, &spec.labels, problems);
-    if let Some(problem) = spec.kind.refuse(spec.data.as_bytes().len()) {
-        problems.push(format!("{what}: {problem}"));
-    }
-}
-
-/// The files of secrets and configs of a container.
-fn files<'a>(
-    what: &str,
-    files: impl ExactSizeIterator<Item = &'a BlobFile>,
-    container: &ContainerSpec,
-    problems: &mut Problems,
-) {
-    bounded(what, "secrets and configs", files.len(), problems);
-    let mut targets: BTreeSet<&String> = container.mounts.iter().map(|m| &m.target).collect();
-    for file in files {
-        let (source, target) = (&file.source, &file.target);
-        if !is_path(target) || target == "/" {
-            problems.push(format!(
-                "{what}: {source}: target {target:?} is no absolute path below /"
-            ));
-        }
-        if !targets.insert(target) {
-            problems.push(format!(
-                "{what}: {source}: something else has the target {target} already"
-            ));
-        }
-        if file.mode > 0o777 {
-            problems.push(format!(
-                "{what}: {source}: {:o} are no permission bits",
-                file.mode
-            ));
-        }
     }
 }
 
@@ -336,7 +300,7 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             ));
         }
     }
-    blobs(spec, problems);
+    blobs::of_stack(spec, problems);
     for (volume, volume_labels) in &spec.volumes {
         object("volume", volume, problems);
         labels(&format!("volume {volume}"), volume_labels, problems);
@@ -348,10 +312,10 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             problems.push(format!("{what}: it is not one of stack {}", spec.name));
         }
         let sources = part.blobs.iter().map(|file| &file.source);
-        for source in sources.filter(|source| !has_blob(spec, source)) {
+        for source in sources.filter(|source| !blobs::has(spec, source)) {
             problems.push(format!("{what}: {source} is not one of the stack's"));
         }
-        files(
+        blobs::files(
             &what,
             part.blobs.iter(),
             &part.spec.template.container,
@@ -371,37 +335,6 @@ pub fn stack(spec: &StackSpec, problems: &mut Problems) {
             aliases(&what, names, problems);
         }
     }
-}
-
-/// A stack's secrets and configs: each is there once, and together they fit into one transaction.
-fn blobs(spec: &StackSpec, problems: &mut Problems) {
-    let mut seen = BTreeSet::new();
-    for part in &spec.blobs {
-        blob(part, problems);
-        let key = part.key();
-        if part.stack.as_deref() != Some(spec.name.as_str()) {
-            problems.push(format!("{key}: it is not one of stack {}", spec.name));
-        }
-        if spec.external_blobs.contains(&key) {
-            problems.push(format!("{key}: it can't be the stack's own and external"));
-        }
-        if !seen.insert(key.clone()) {
-            problems.push(format!("{key}: it is there twice"));
-        }
-    }
-    bounded(
-        &format!("stack {}", spec.name),
-        "external secrets and configs",
-        spec.external_blobs.len(),
-        problems,
-    );
-    if let Some(problem) = api::manifest::too_much(&spec.blobs) {
-        problems.push(format!("stack {}: {problem}", spec.name));
-    }
-}
-
-fn has_blob(spec: &StackSpec, key: &BlobKey) -> bool {
-    spec.external_blobs.contains(key) || spec.blobs.iter().any(|part| part.key() == *key)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Agent {
     pub networks: BTreeMap<Bytes, NetworkView>,
     pub endpoints: BTreeMap<Bytes, Endpoint>,
     pub services: BTreeMap<Bytes, ServiceView>,
+    /// Contents of secrets and configs.
+    pub blobs: BTreeMap<Bytes, Bytes>,
     pub fulls: usize,
     pub committed: u64,
     pub sequence: u64,
@@ -64,6 +66,7 @@ impl Agent {
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             services: BTreeMap::new(),
+            blobs: BTreeMap::new(),
             fulls: 0,
             committed: 0,
             sequence: 0,
@@ -112,6 +115,7 @@ impl Agent {
             self.fulls += 1;
             self.tasks.clear();
             self.networks.clear();
+            self.blobs.clear();
         }
         self.tasks.retain(|id, _| !told.tasks_removed.contains(id));
         for assigned in told.tasks {
@@ -141,6 +145,10 @@ impl Agent {
         for gone in told.services_removed {
             self.services.remove(&gone.service);
         }
+        self.blobs.retain(|id, _| !told.blobs_removed.contains(id));
+        let contents = told.blobs.into_iter();
+        self.blobs
+            .extend(contents.map(|blob| (blob.id, blob.data.unwrap().value)));
         self.services.extend(
             told.services
                 .into_iter()

@@ -20,7 +20,7 @@ const MESSAGE_HEAD_MAX: usize = 32;
 /// The kind that says that nothing follows in its segment.
 const CAP: u8 = 2;
 /// Places told of.
-const TOLD: usize = 4;
+const TOLD: usize = 8;
 
 /// The places, bytes from the file's beginning; none if there is no file.
 pub(crate) fn suspects(path: &Path) -> io::Result<Vec<u64>> {

@@ -78,6 +78,16 @@ fn scenario(lab: &Lab) -> Result<()> {
         .context("no such node")?;
     lost.cut(Cut::Silent)?;
     lost.kill()?;
+    // Before that is over, only force removes the node.
+    let mut refused = String::new();
+    wait_for("the node is down", LIMIT, || {
+        refused = manager.run(["clusterctl", "node", "rm", &host])?.stderr;
+        Ok(!refused.contains("is ready"))
+    })?;
+    ensure!(
+        refused.contains("s_only.1, which must not run twice"),
+        "{refused}"
+    );
     let mut twice = false;
     wait_for("the exclusive task runs elsewhere", LIMIT, || {
         let now = tasks(&manager, "s_only")?;

@@ -78,7 +78,8 @@ enum Command {
     Update(Update),
     /// Remove a node that has left or is down
     Rm {
-        /// Remove it though it is up
+        /// Remove it though it is up, or may still run tasks of exclusive services, which then run twice; make sure
+        /// that it is off
         #[arg(short, long)]
         force: bool,
         /// Hostnames, ids or beginnings of ids

@@ -145,6 +145,11 @@ pub async fn remove(
     } else {
         node.description.hostname.clone()
     };
+    let may_still_run = control.handle.read(|state| {
+        let tasks = state.tasks_of_node(node.id);
+        let names = tasks.filter(|task| state.may_still_run(task));
+        names.map(|task| task.name()).collect::<Vec<_>>()
+    });
     let managers = control.handle.managers();
     let is_manager = managers
         .iter()
@@ -153,6 +158,13 @@ pub async fn remove(
         if node.status.state == NodeState::Ready {
             return Err(Refusal::first(format!(
                 "node {name} is ready: run `clusterctl leave` on it first, or remove it with --force"
+            ))
+            .into());
+        }
+        if !may_still_run.is_empty() {
+            return Err(Refusal::first(format!(
+                "node {name} is down and may still run {}, which must not run twice: wait until the lease is over, or make sure that the node is off and remove it with --force",
+                may_still_run.join(", ")
             ))
             .into());
         }

@@ -13,6 +13,7 @@
 mod assignments;
 mod container;
 mod contents;
+pub mod decisions;
 mod disk;
 mod keeper;
 mod lease;

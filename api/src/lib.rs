@@ -14,4 +14,6 @@ pub mod convert;
 pub mod manifest;
 pub mod model;
 pub mod proto;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod state;

@@ -77,7 +77,8 @@ async fn wait(watcher: &mut Watcher, last: Option<Instant>, next: Option<Timesta
 }
 
 /// Whether a change can change a decision: a task's steps between its node and its running can't.
-fn matters(event: &Event) -> bool {
+#[must_use]
+pub fn matters(event: &Event) -> bool {
     match event {
         Event::Task(_, Some(old), Some(new)) => {
             let on_its_way =
@@ -98,9 +99,7 @@ async fn pass(handle: &Handle) -> Pass {
     let at = now();
     let decided = tokio::task::spawn_blocking(move || {
         let decision = scheduler::schedule(&state, at, &mut rand::random);
-        let mut swept = sweep::networks(&state);
-        swept.extend(sweep::blobs(&state));
-        (decision, swept)
+        (decision, sweep::all(&state))
     });
     let (decision, swept) = match decided.await {
         Ok(decided) => decided,

@@ -14,6 +14,7 @@ pub mod backup;
 pub mod ca;
 mod clock;
 mod control;
+pub mod decisions;
 pub mod dialer;
 mod dispatch;
 mod found;

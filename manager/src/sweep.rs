@@ -4,6 +4,14 @@ use api::model::{BlobId, NetworkId};
 use api::state::{Op, State};
 use std::collections::BTreeSet;
 
+/// All of it. Each change by itself: one that has to wait holds up no other.
+#[must_use]
+pub fn all(state: &State) -> Vec<Op> {
+    let mut ops = networks(state);
+    ops.extend(blobs(state));
+    ops
+}
+
 /// Removes the stacks' networks that nothing is on: no service names them and no task that is still ending
 /// holds an address of them. Networks made by hand stay.
 #[must_use]

@@ -6,6 +6,7 @@ use api::model::{ClusterSpec, Role};
 use api::proto::dispatch_client::DispatchClient;
 use api::proto::raft_client::RaftClient;
 use api::proto::*;
+use common::agent::Agent;
 use common::{BOUND, Boss, Hand, description, enrol, eventually, refused};
 use manager::dialer::{Dialer, unidentified};
 use manager::identity::Material;
@@ -395,6 +396,20 @@ async fn a_session_with_a_follower_names_the_leader() {
         );
     }
     kill_all(&mut bosses).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_without_a_majority_tells_no_node_what_to_run() {
+    let (mut bosses, founding) = three().await;
+    let at = bosses.iter().position(Boss::leads).unwrap();
+    let mut leader = bosses.remove(at);
+    let hand = Hand::join(&founding.tokens.worker, &leader.addr, "node4", None).await;
+    // The node is known and ready: for its next session nothing has to be written.
+    drop(Agent::open(&hand, &leader).await.unwrap());
+    kill_all(&mut bosses).await;
+    // Another may lead by now, as far as this one can know. Ends for want of a majority, or of heartbeats.
+    let _ = refused(Agent::open(&hand, &leader).await.map(drop));
+    leader.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -45,4 +45,4 @@ pub use health::{Health, SyncSummary};
 pub use lead::OwnTerm;
 pub use members::{Leadership, ManagerState};
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
-pub use watch::{Watched, Watcher};
+pub use watch::{Ring, Watched, Watcher};

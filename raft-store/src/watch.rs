@@ -30,7 +30,7 @@ pub enum Watched {
     Closed,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Kept {
     /// Number of the first one kept.
     first: u64,
@@ -39,21 +39,30 @@ struct Kept {
 }
 
 /// The ring.
-pub(crate) struct Ring {
+#[derive(Debug)]
+pub struct Ring {
     kept: Mutex<Kept>,
     /// The number of the next one; the sender's end closes all watchers.
     next: Mutex<Option<watch::Sender<u64>>>,
     follow: watch::Receiver<u64>,
 }
 
-impl Ring {
-    pub fn new() -> Self {
+impl Default for Ring {
+    fn default() -> Self {
         let (next, follow) = watch::channel(0);
         Self {
             kept: Mutex::default(),
             next: Mutex::new(Some(next)),
             follow,
         }
+    }
+}
+
+impl Ring {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -66,6 +75,7 @@ impl Ring {
         }
     }
 
+    /// A transaction was applied.
     pub fn push(&self, revision: u64, events: Vec<Event>) {
         if events.is_empty() {
             return;
@@ -96,6 +106,7 @@ impl Ring {
         self.tell(number);
     }
 
+    /// Nothing more comes.
     pub fn close(&self) {
         self.next
             .lock()
@@ -103,6 +114,7 @@ impl Ring {
             .take();
     }
 
+    /// Follows from now on.
     pub fn watch(self: &Arc<Self>) -> Watcher {
         Watcher {
             ring: self.clone(),
@@ -142,7 +154,8 @@ impl Watcher {
         }
     }
 
-    fn look(&mut self) -> Option<Watched> {
+    /// The next thing to see, if there is one by now.
+    pub fn look(&mut self) -> Option<Watched> {
         let kept = self.ring.kept();
         let end = kept.first + kept.changes.len() as u64;
         match self.next {

@@ -58,6 +58,10 @@ pub(crate) struct Entry<'a> {
 impl Entry<'_> {
     /// Whether something of it is on a node that we would hear its end from.
     pub fn is_held(&self) -> bool {
+        #[cfg(feature = "sabotage")]
+        if api::sabotage::has(api::sabotage::Bug::SlotStartsEarly) {
+            return false;
+        }
         self.host.is_some_and(|host| host != Host::Lost) && !self.task.status.state.is_ended()
     }
 }

@@ -15,7 +15,7 @@ use alone::Alone;
 use api::convert;
 use api::model::{Task, TaskId, TaskState, TaskTemplate};
 use images::Store;
-use machine::{Exit, Found};
+pub use machine::{Action, Exit, Found, Input, Machine};
 use overlay::Overlay;
 use prepare::Pulls;
 use runtime::Runtime;

@@ -389,6 +389,12 @@ impl Run<'_> {
             .get(&service)
             .is_some_and(|s| s.template_revision == revision);
         let key = (service, revision);
+        #[cfg(feature = "sabotage")]
+        if !current && crate::sabotage::has(crate::sabotage::Bug::VersionForgotten) {
+            let event = self.state.set_template(key, None);
+            self.events.push(event);
+            return;
+        }
         if !current && !self.state.indexes.template_users.contains_key(&key) {
             let event = self.state.set_template(key, None);
             self.events.push(event);
@@ -429,6 +435,8 @@ impl Run<'_> {
             .addresses(network)
             .and_then(|held| held.get(&addr))
         {
+            #[cfg(feature = "sabotage")]
+            _ if crate::sabotage::has(crate::sabotage::Bug::AddressLeasedTwice) => Ok(()),
             Some(holder) if *holder != wanted_by => refuse(
                 ErrorKind::Conflict,
                 format!(

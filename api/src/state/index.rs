@@ -53,6 +53,10 @@ impl Indexes {
     }
 
     fn free(&mut self, network: NetworkId, addr: Ipv4Addr) {
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::has(crate::sabotage::Bug::AddressLeaked) {
+            return;
+        }
         if let Some(held) = self.addresses.get_mut(&network) {
             held.remove(&addr);
             if held.is_empty() {

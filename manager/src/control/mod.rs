@@ -21,8 +21,12 @@ mod status;
 mod tasks;
 mod validate;
 
+pub use deploy::plan;
 pub(crate) use logs::reason;
-pub(crate) use refusal::{Refusal, propose_status};
+pub use refusal::Refusal;
+pub(crate) use refusal::propose_status;
+pub use services::scaling;
+pub use stacks::removal;
 
 use crate::clock::now;
 use crate::dialer::Dialer;

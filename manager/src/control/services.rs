@@ -2,7 +2,7 @@
 
 use super::{Change, Control, Refusal, lookup, validate};
 use api::convert;
-use api::model::{ServiceMode, TaskState};
+use api::model::{ServiceId, ServiceMode, TaskState};
 use api::proto::{
     self, ListServicesReply, ListServicesRequest, RemoveServiceReply, RemoveServiceRequest,
     ScaleServiceRequest, ServiceRow,
@@ -64,30 +64,8 @@ pub async fn scale(
 ) -> Result<proto::Service, Status> {
     let id = control
         .change(|state, _| {
-            let service = lookup::service(state, &request.service)?;
-            let mut spec = service.spec.clone();
-            spec.mode = ServiceMode::Replicated {
-                replicas: request.replicas,
-            };
-            let mut problems = Vec::new();
-            validate::service(&spec, &mut problems);
-            if !problems.is_empty() {
-                return Err(Refusal::invalid(problems.join("\n")));
-            }
-            let ops = if spec == service.spec {
-                Vec::new()
-            } else {
-                vec![Op::UpdateService {
-                    id: service.id,
-                    spec: Box::new(spec),
-                    vips: service.vips.clone(),
-                    at_revision: service.meta.revision,
-                }]
-            };
-            Ok(Change {
-                ops,
-                answer: service.id,
-            })
+            let (ops, answer) = scaling(state, &request.service, request.replicas)?;
+            Ok(Change { ops, answer })
         })
         .await?;
     control
@@ -101,8 +79,34 @@ pub async fn scale(
         .ok_or_else(|| Status::not_found("the service was removed meanwhile"))
 }
 
+/// What gives a service so many replicas.
+///
+/// # Errors
+/// When it is not there, or so many are not allowed.
+pub fn scaling(state: &State, name: &str, replicas: u32) -> Result<(Vec<Op>, ServiceId), Refusal> {
+    let service = lookup::service(state, name)?;
+    let mut spec = service.spec.clone();
+    spec.mode = ServiceMode::Replicated { replicas };
+    let mut problems = Vec::new();
+    validate::service(&spec, &mut problems);
+    if !problems.is_empty() {
+        return Err(Refusal::invalid(problems.join("\n")));
+    }
+    let ops = if spec == service.spec {
+        Vec::new()
+    } else {
+        vec![Op::UpdateService {
+            id: service.id,
+            spec: Box::new(spec),
+            vips: service.vips.clone(),
+            at_revision: service.meta.revision,
+        }]
+    };
+    Ok((ops, service.id))
+}
+
 /// Ids of a service's tasks, those that have ended too.
-pub fn task_ids(state: &State, service: api::model::ServiceId) -> impl Iterator<Item = Bytes> {
+pub fn task_ids(state: &State, service: ServiceId) -> impl Iterator<Item = Bytes> {
     state
         .tasks_of_service(service)
         .map(|task| convert::id_bytes(task.id.0))

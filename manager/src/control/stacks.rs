@@ -7,7 +7,7 @@ use api::proto::{
     DeployStackReply, DeployStackRequest, ListStacksReply, ListStacksRequest, RemoveStackReply,
     RemoveStackRequest, StackRow,
 };
-use api::state::Op;
+use api::state::{Op, State};
 use std::collections::BTreeSet;
 use tonic::Status;
 
@@ -49,25 +49,34 @@ pub async fn remove(
 ) -> Result<RemoveStackReply, Status> {
     control
         .change_stack(&request.stack, |state, _| {
-            let stack = lookup::stack(state, &request.stack)?;
-            let mut ops = Vec::new();
-            let mut answer = RemoveStackReply::default();
-            for service in deploy::of_stack(state, &stack.name) {
-                answer
-                    .removed
-                    .push(format!("service {}", service.spec.name));
-                answer.tasks.extend(task_ids(state, service.id));
-                ops.push(Op::RemoveService(service.id));
-            }
-            let networks = deploy::networks_of_stack(state, &stack.name);
-            answer
-                .removed
-                .extend(networks.map(|network| format!("network {}", network.spec.name)));
-            let blobs = deploy::blobs_of_stack(state, &stack.name);
-            let keys: BTreeSet<_> = blobs.map(|blob| blob.spec.key()).collect();
-            answer.removed.extend(keys.iter().map(ToString::to_string));
-            ops.push(Op::RemoveStack(stack.name.clone()));
+            let (ops, answer) = removal(state, &request.stack)?;
             Ok(Change { ops, answer })
         })
         .await
+}
+
+/// What removes a stack.
+///
+/// # Errors
+/// When it is not there.
+pub fn removal(state: &State, name: &str) -> Result<(Vec<Op>, RemoveStackReply), Refusal> {
+    let stack = lookup::stack(state, name)?;
+    let mut ops = Vec::new();
+    let mut answer = RemoveStackReply::default();
+    for service in deploy::of_stack(state, &stack.name) {
+        answer
+            .removed
+            .push(format!("service {}", service.spec.name));
+        answer.tasks.extend(task_ids(state, service.id));
+        ops.push(Op::RemoveService(service.id));
+    }
+    let networks = deploy::networks_of_stack(state, &stack.name);
+    answer
+        .removed
+        .extend(networks.map(|network| format!("network {}", network.spec.name)));
+    let blobs = deploy::blobs_of_stack(state, &stack.name);
+    let keys: BTreeSet<_> = blobs.map(|blob| blob.spec.key()).collect();
+    answer.removed.extend(keys.iter().map(ToString::to_string));
+    ops.push(Op::RemoveStack(stack.name.clone()));
+    Ok((ops, answer))
 }

@@ -285,11 +285,19 @@ impl Hub {
             && known.status.state == NodeState::Ready
             && known.description == description
             && (known.addr, known.port) == addr;
+        let handle = self.handle.clone();
         if same {
-            self.ready(node, number, Ok(()));
+            // Another may lead by now, and what this one knows be old. What is written proves the same below.
+            self.proposals.push(Box::pin(async move {
+                let outcome = handle.linearizable().await.map(drop);
+                Proposed::Ready {
+                    node,
+                    number,
+                    outcome,
+                }
+            }));
             return;
         }
-        let handle = self.handle.clone();
         let op = Op::SetNodeStatus {
             id: node,
             status: NodeStatus {

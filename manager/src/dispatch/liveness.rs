@@ -58,6 +58,8 @@ impl Liveness {
     pub fn is_dead(&self, node: NodeId, dead_after: Duration, now: Instant) -> bool {
         let now = now.checked_sub(self.lost).unwrap_or(self.began);
         match self.heard.get(&node) {
+            #[cfg(feature = "sabotage")]
+            None if api::sabotage::has(api::sabotage::Bug::NewLeaderImpatient) => true,
             Some(heard) => now.saturating_duration_since(*heard) > dead_after,
             None => now.saturating_duration_since(self.began) > 2 * dead_after,
         }

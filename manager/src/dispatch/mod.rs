@@ -19,6 +19,11 @@ mod session;
 mod statuses;
 mod view;
 
+pub use self::core::Core;
+pub use self::judge::{Bounds, Judgement, When, judge};
+pub use self::liveness::{Liveness, TICK};
+pub use self::statuses::news;
+
 use crate::auth::Caller;
 use api::proto::dispatch_server;
 use api::proto::{AgentMessage, ManagerMessage};

@@ -63,7 +63,12 @@ pub async fn run(handle: Handle, mut reports: mpsc::Receiver<Report>, stop: Canc
             count += report.statuses.len();
             gathered.push(report);
         }
-        let ops = handle.read(|state| news(state, &gathered));
+        let ops = handle.read(|state| {
+            let reports = gathered
+                .iter()
+                .map(|report| (report.node, report.statuses.as_slice()));
+            news(state, reports)
+        });
         tokio::select! {
             () = commit(&handle, ops) => gathered.into_iter().for_each(|report| report.ack.say()),
             () = stop.cancelled() => return,
@@ -72,18 +77,29 @@ pub async fn run(handle: Handle, mut reports: mpsc::Receiver<Report>, stop: Canc
 }
 
 /// What the reports change: of the reporting node's own tasks, and only forward.
-fn news(state: &State, reports: &[Report]) -> Vec<Op> {
+pub fn news<'a>(
+    state: &State,
+    reports: impl IntoIterator<Item = (NodeId, &'a [(TaskId, TaskStatus)])>,
+) -> Vec<Op> {
     let mut ops = Vec::new();
-    for report in reports {
-        for (id, status) in &report.statuses {
+    for (node, statuses) in reports {
+        for (id, status) in statuses {
             let Some(task) = state.tasks().get(id) else {
                 continue;
             };
-            if task.node != Some(report.node) {
-                tracing::warn!(node = %report.node, task = %id, "a status of a task of another node was dropped");
+            if task.node != Some(node) {
+                tracing::warn!(%node, task = %id, "a status of a task of another node was dropped");
                 continue;
             }
             let known = &task.status;
+            #[cfg(feature = "sabotage")]
+            if api::sabotage::has(api::sabotage::Bug::StatusMovesBack) {
+                ops.push(Op::SetTaskStatus {
+                    id: *id,
+                    status: status.clone(),
+                });
+                continue;
+            }
             if known.state.is_ended() || status.state < known.state || status == known {
                 continue;
             }
@@ -142,29 +158,20 @@ mod tests {
             state,
             ..TaskStatus::default()
         };
-        let (out, _rx) = mpsc::channel(1);
-        let report = |statuses| Report {
-            node: NodeId(1),
-            statuses,
-            ack: Ack {
-                sequence: 1,
-                out: out.clone(),
-                over: CancellationToken::new(),
-            },
-        };
         let failed = status(TaskState::Failed);
-        let reports = [
-            report(vec![
-                (TaskId(1), status(TaskState::Preparing)),
-                (TaskId(2), failed.clone()),
-            ]),
-            report(vec![
-                (TaskId(99), failed.clone()),
-                (TaskId(1), failed.clone()),
-            ]),
+        let first = [
+            (TaskId(1), status(TaskState::Preparing)),
+            (TaskId(2), failed.clone()),
         ];
+        let second = [(TaskId(99), failed.clone()), (TaskId(1), failed.clone())];
         assert_eq!(
-            news(&state, &reports),
+            news(
+                &state,
+                [
+                    (NodeId(1), first.as_slice()),
+                    (NodeId(1), second.as_slice())
+                ]
+            ),
             [Op::SetTaskStatus {
                 id: TaskId(1),
                 status: failed

@@ -41,6 +41,10 @@ pub fn assigned_task(state: &State, task: &Task) -> Option<AssignedTask> {
 
 /// The secrets and configs that a task's files come from.
 pub fn blobs(state: &State, task: &Task) -> BTreeSet<BlobId> {
+    #[cfg(feature = "sabotage")]
+    if api::sabotage::has(api::sabotage::Bug::SecretToWrongNode) {
+        return state.blobs().keys().copied().collect();
+    }
     let references = state.template(task).into_iter().flat_map(|t| &t.blobs);
     references.map(|reference| reference.blob).collect()
 }

@@ -172,6 +172,10 @@ impl<'a> Pool<'a> {
             self.next = self.next.saturating_add(1);
             let addr = Ipv4Addr::from(number);
             let held = self.held.is_some_and(|held| held.contains_key(&addr));
+            #[cfg(feature = "sabotage")]
+            if api::sabotage::has(api::sabotage::Bug::AddressLeasedTwice) {
+                return addr;
+            }
             if held || self.given.contains(&number) || (avoid && self.left.contains(&number)) {
                 continue;
             }

@@ -15,6 +15,10 @@ pub(super) fn history(
     now: Timestamp,
     plan: &mut Plan<'_, '_>,
 ) {
+    #[cfg(feature = "sabotage")]
+    if api::sabotage::has(api::sabotage::Bug::HistoryUnbounded) {
+        return;
+    }
     let history = usize::try_from(history).unwrap_or(usize::MAX).max(1);
     let ends = slot::ends(slot, succeeded, now);
     let keep = history.max(restarts::evidence(&service.spec.template.restart, &ends));

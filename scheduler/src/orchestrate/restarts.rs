@@ -137,6 +137,10 @@ fn streak(ends: &[End<'_>]) -> usize {
 }
 
 fn delay_ms(policy: &RestartPolicy, ends: &[End<'_>]) -> u64 {
+    #[cfg(feature = "sabotage")]
+    if api::sabotage::has(api::sabotage::Bug::RestartStorm) {
+        return 0;
+    }
     policy.delay_ms.unwrap_or_else(|| {
         let doublings = u32::try_from(streak(ends).saturating_sub(1)).unwrap_or(u32::MAX);
         BACKOFF_FIRST_MS

@@ -111,6 +111,14 @@ impl Run<'_> {
         let Some(old) = self.state.tasks.get(&id).cloned() else {
             return;
         };
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::has(crate::sabotage::Bug::StatusMovesBack) {
+            self.set_task(Task {
+                status,
+                ..(*old).clone()
+            });
+            return;
+        }
         let same_state = status.state == old.status.state;
         // Within a state only its words may change, and an ended task says nothing more.
         if status.state < old.status.state

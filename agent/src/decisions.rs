@@ -1,0 +1,7 @@
+//! What an agent decides, without its sockets, its clock and its containers: pure, as the crate's own tasks use
+//! it. For whoever drives it otherwise, which is the simulator.
+
+pub use crate::assignments::{Desired, Touched};
+pub use crate::pace::{Heard, Pace};
+pub use crate::status::StatusBook;
+pub use crate::supervisor::{Action, Exit, Found, Input, Machine};

@@ -1,0 +1,38 @@
+//! What of a machine outlives its daemon: containers, and what the agent keeps on disk.
+
+use agent::decisions::Exit;
+use api::model::{TaskId, Timestamp};
+use api::proto::Assignments;
+use std::collections::BTreeMap;
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its process.
+    pub pid: u32,
+    /// By the machine's clock.
+    pub since: Timestamp,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// A machine.
+#[derive(Debug, Default)]
+pub struct Machine {
+    /// By the task.
+    pub containers: BTreeMap<TaskId, Container>,
+    /// Tasks that were begun, with their ends.
+    pub begun: BTreeMap<TaskId, Option<Exit>>,
+    /// The assignments on disk.
+    pub kept: Assignments,
+    /// Processes so far.
+    pub pids: u32,
+}
+
+impl Machine {
+    /// The power is gone.
+    pub fn lose_power(&mut self) {
+        self.containers
+            .retain(|_, container| container.exit.is_some());
+    }
+}

@@ -1,0 +1,391 @@
+//! The tasks of a node: the product's machine for each, and the shell that does what it asks for.
+
+use crate::bug::{Bug, has};
+use crate::event::{Event, Step, Timer};
+use crate::machine::Container;
+use crate::stacks::Behaviour;
+use crate::world::World;
+use agent::decisions::{Action, Desired, Exit, Found, Input, Machine};
+use api::convert;
+use api::model::{Task, TaskId, TaskState, TaskTemplate};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A task that is driven.
+#[derive(Debug)]
+pub struct Driven {
+    task: Task,
+    image: String,
+    machine: Machine,
+    desired: TaskState,
+    /// Which of all drivers.
+    run: u64,
+}
+
+/// All of a node's drivers.
+#[derive(Debug, Default)]
+pub struct Roster {
+    driven: BTreeMap<TaskId, Driven>,
+    ended: BTreeSet<TaskId>,
+    unclaimed: BTreeSet<TaskId>,
+    /// The managers have said all they want.
+    pub settled: bool,
+}
+
+impl Roster {
+    /// Whether a driver has ended.
+    #[must_use]
+    pub fn has_finished(&self) -> bool {
+        self.driven.values().any(|driven| driven.machine.is_done())
+    }
+}
+
+fn assigned(desired: &Desired) -> Vec<(Task, TaskTemplate)> {
+    desired
+        .tasks
+        .values()
+        .filter_map(|assigned| {
+            let task = Task::try_from(assigned.task.clone()?).ok()?;
+            let template = TaskTemplate::try_from(assigned.template.clone()?).ok()?;
+            Some((task, template))
+        })
+        .collect()
+}
+
+fn ids(desired: &Desired) -> BTreeSet<TaskId> {
+    desired
+        .tasks
+        .keys()
+        .filter_map(|id| convert::task_id(id).ok())
+        .collect()
+}
+
+impl World {
+    /// A new daemon takes over what it finds.
+    pub(crate) fn recover(&mut self, host: usize) {
+        let there = &mut self.hosts[host];
+        if let Some(agent) = &mut there.agent {
+            agent.roster.unclaimed = there.machine.containers.keys().copied().collect();
+        }
+        self.claim(host);
+        if has(Bug::RemovedBeforeAsked) {
+            self.remove_unclaimed(host);
+        }
+    }
+
+    fn claim(&mut self, host: usize) {
+        let Some(agent) = &mut self.hosts[host].agent else {
+            return;
+        };
+        for (task, template) in assigned(&agent.desired) {
+            let there = &mut self.hosts[host];
+            let Some(agent) = &mut there.agent else {
+                return;
+            };
+            let id = task.id;
+            if agent.roster.driven.contains_key(&id) || agent.roster.ended.contains(&id) {
+                continue;
+            }
+            let found = if agent.roster.unclaimed.remove(&id) {
+                match there.machine.containers.get(&id) {
+                    Some(Container {
+                        exit: Some(exit), ..
+                    }) => {
+                        there.machine.begun.insert(id, Some(exit.clone()));
+                        Found::Exited(exit.clone())
+                    }
+                    Some(container) => Found::Running {
+                        pid: container.pid,
+                        since: container.since,
+                    },
+                    None => Found::Lost,
+                }
+            } else {
+                match there.machine.begun.get(&id) {
+                    None => Found::Nothing,
+                    Some(None) => Found::Lost,
+                    Some(Some(exit)) => Found::Exited(exit.clone()),
+                }
+            };
+            self.spawn(host, task, template, found);
+        }
+    }
+
+    pub(crate) fn settle(&mut self, host: usize) {
+        self.claim(host);
+        self.remove_unclaimed(host);
+        let there = &mut self.hosts[host];
+        if let Some(agent) = &mut there.agent {
+            agent.roster.settled = true;
+            let wanted = ids(&agent.desired);
+            there.machine.begun.retain(|id, _| wanted.contains(id));
+        }
+    }
+
+    fn remove_unclaimed(&mut self, host: usize) {
+        let there = &mut self.hosts[host];
+        if let Some(agent) = &mut there.agent {
+            for task in std::mem::take(&mut agent.roster.unclaimed) {
+                there.machine.containers.remove(&task);
+                self.book.ended(task);
+            }
+        }
+    }
+
+    /// Makes the drivers match the assignments.
+    pub(crate) fn reconcile(&mut self, host: usize) {
+        let Some(agent) = &self.hosts[host].agent else {
+            return;
+        };
+        let wanted = ids(&agent.desired);
+        for (task, template) in assigned(&agent.desired) {
+            let Some(agent) = &self.hosts[host].agent else {
+                return;
+            };
+            if agent.roster.driven.contains_key(&task.id) {
+                self.want(host, task.id, task.desired);
+            } else if !agent.roster.ended.contains(&task.id) {
+                self.spawn(host, task, template, Found::Nothing);
+            }
+        }
+        let Some(agent) = &self.hosts[host].agent else {
+            return;
+        };
+        let unwanted: Vec<TaskId> = agent
+            .roster
+            .driven
+            .keys()
+            .filter(|id| !wanted.contains(id))
+            .copied()
+            .collect();
+        for task in unwanted {
+            self.want(host, task, TaskState::Shutdown);
+        }
+        let there = &mut self.hosts[host];
+        let Some(agent) = &mut there.agent else {
+            return;
+        };
+        agent.roster.ended.retain(|id| wanted.contains(id));
+        let done: Vec<TaskId> = agent
+            .roster
+            .driven
+            .iter()
+            .filter(|(_, driven)| driven.machine.is_done())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            agent.roster.driven.remove(&id);
+            if wanted.contains(&id) {
+                agent.roster.ended.insert(id);
+            } else {
+                agent.book.forget(id);
+                there.machine.begun.remove(&id);
+            }
+        }
+    }
+
+    fn spawn(&mut self, host: usize, task: Task, template: TaskTemplate, found: Found) {
+        let (now, run) = (self.clock(host), self.book.next_number());
+        let id = task.id;
+        let (machine, actions) = Machine::begin(task.desired, task.not_before, found, now);
+        let driven = Driven {
+            desired: task.desired,
+            task,
+            image: template.container.image,
+            machine,
+            run,
+        };
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.roster.driven.insert(id, driven);
+        }
+        self.perform(host, id, actions);
+    }
+
+    fn driven(&mut self, host: usize, task: TaskId) -> Option<&mut Driven> {
+        self.hosts[host]
+            .agent
+            .as_mut()?
+            .roster
+            .driven
+            .get_mut(&task)
+    }
+
+    fn want(&mut self, host: usize, task: TaskId, desired: TaskState) {
+        let Some(driven) = self.driven(host, task) else {
+            return;
+        };
+        if desired > driven.desired {
+            driven.desired = desired;
+            self.input(host, task, Input::Desired(desired));
+        }
+    }
+
+    fn input(&mut self, host: usize, task: TaskId, input: Input) {
+        let now = self.clock(host);
+        if let Some(driven) = self.driven(host, task) {
+            let actions = driven.machine.on(input, now);
+            self.perform(host, task, actions);
+        }
+    }
+
+    fn step_later(&mut self, host: usize, task: TaskId, ms: u64, step: Step) {
+        if let Some(run) = self.driven(host, task).map(|driven| driven.run) {
+            self.later(host, ms, Timer::Step { task, run, step });
+        }
+    }
+
+    fn perform(&mut self, host: usize, task: TaskId, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Report(status) => {
+                    if let Some(agent) = &mut self.hosts[host].agent {
+                        agent.book.report(task, status);
+                    }
+                    self.tell_soon(host);
+                }
+                Action::Prepare => {
+                    let refused = !self.healed && self.dice.chance(2);
+                    let step = if refused {
+                        Step::Refused
+                    } else {
+                        Step::Prepared
+                    };
+                    let takes = self.dice.between(10, 300);
+                    self.step_later(host, task, takes, step);
+                }
+                // It goes on to its end.
+                Action::CancelPrepare => {}
+                Action::Delay(ms) => self.step_later(host, task, ms, Step::DelayOver),
+                Action::Start => {
+                    self.hosts[host].machine.begun.insert(task, None);
+                    let takes = self.dice.between(10, 60);
+                    self.step_later(host, task, takes, Step::Start);
+                }
+                Action::Watch => {
+                    let container = self.hosts[host].machine.containers.get(&task);
+                    if let Some(exit) = container.and_then(|container| container.exit.clone()) {
+                        self.step_later(host, task, 1, Step::Exited(exit));
+                    }
+                }
+                Action::Stop => {
+                    let takes = if self.dice.chance(10) {
+                        self.dice.between(2_000, 10_000)
+                    } else {
+                        self.dice.between(5, 400)
+                    };
+                    self.exit_later(host, task, takes, 143);
+                }
+                Action::Clean(after) => {
+                    let takes = self.dice.between(5, 40);
+                    self.step_later(host, task, after + takes, Step::Clean);
+                }
+            }
+        }
+    }
+
+    fn exit_later(&mut self, host: usize, task: TaskId, ms: u64, code: i32) {
+        let power = self.hosts[host].power;
+        let exit = Exit {
+            code,
+            message: String::new(),
+        };
+        self.at(
+            self.now + ms,
+            Event::Exit {
+                host,
+                power,
+                task,
+                exit,
+            },
+        );
+    }
+
+    pub(crate) fn task_step(&mut self, host: usize, task: TaskId, run: u64, step: Step) {
+        if self
+            .driven(host, task)
+            .is_none_or(|driven| driven.run != run)
+        {
+            return;
+        }
+        let input = match step {
+            Step::Prepared => Input::Prepared,
+            Step::Refused => Input::Refused("its image is nowhere".into()),
+            Step::DelayOver => Input::DelayOver,
+            Step::Exited(exit) => Input::Exited(exit),
+            Step::Start => self.run(host, task),
+            Step::Clean if self.hosts[host].bad > 0 && self.dice.chance(50) => {
+                Input::Cleaned(Err("the disk refuses".into()))
+            }
+            Step::Clean => {
+                self.hosts[host].machine.containers.remove(&task);
+                self.book.ended(task);
+                Input::Cleaned(Ok(()))
+            }
+        };
+        self.input(host, task, input);
+    }
+
+    fn run(&mut self, host: usize, task: TaskId) -> Input {
+        let since = self.clock(host);
+        let Some(driven) = self.driven(host, task) else {
+            return Input::StartFailed("nobody drives it".into());
+        };
+        let (service, slot, behaviour) = (
+            driven.task.service,
+            driven.task.slot,
+            Behaviour::of(&driven.image),
+        );
+        if self.hosts[host].bad > 0 && self.dice.chance(50) {
+            return Input::StartFailed("the disk refuses".into());
+        }
+        let there = &mut self.hosts[host];
+        there.machine.pids += 1;
+        let pid = there.machine.pids;
+        there.machine.containers.insert(
+            task,
+            Container {
+                pid,
+                since,
+                exit: None,
+            },
+        );
+        let node = self.hosts[host].node;
+        self.book.runs_on(node, task, service, slot);
+        // Once all is mended, everything works.
+        match behaviour {
+            _ if self.healed => {}
+            Behaviour::Steady => {}
+            Behaviour::Crashing => {
+                let after = self.dice.between(1, 400);
+                self.exit_later(host, task, after, 1);
+            }
+            Behaviour::Job => {
+                let after = self.dice.between(200, 9_000);
+                self.exit_later(host, task, after, 0);
+            }
+        }
+        Input::Started { pid, since }
+    }
+
+    /// A container ends, whether or not a daemon looks.
+    pub(crate) fn exited(&mut self, host: usize, power: u64, task: TaskId, exit: Exit) {
+        let there = &mut self.hosts[host];
+        if there.power != power {
+            return;
+        }
+        let Some(container) = there.machine.containers.get_mut(&task) else {
+            return;
+        };
+        if container.exit.is_some() {
+            return;
+        }
+        container.exit = Some(exit.clone());
+        self.book.ended(task);
+        if self.hosts[host].paused > 0 || self.driven(host, task).is_some() {
+            self.hosts[host]
+                .machine
+                .begun
+                .insert(task, Some(exit.clone()));
+            self.step_later(host, task, 1, Step::Exited(exit));
+        }
+    }
+}

@@ -4,7 +4,6 @@ mod bounds;
 mod cluster;
 mod disk;
 mod fixtures;
-mod lead;
 mod net;
 mod power;
 mod recover;

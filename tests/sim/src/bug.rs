@@ -18,8 +18,6 @@ pub enum Bug {
     StaleLeaderDispatches,
     /// A change is not told to who follows.
     WatchEventLost,
-    /// A daemon that starts removes what its own notes don't want.
-    RemovedBeforeAsked,
     /// The log is never cut.
     NothingIsCompacted,
     /// In the product's own code.
@@ -38,7 +36,6 @@ impl Bug {
             Self::ReadWithoutAsking,
             Self::StaleLeaderDispatches,
             Self::WatchEventLost,
-            Self::RemovedBeforeAsked,
             Self::NothingIsCompacted,
         ];
         #[cfg(feature = "sabotage")]

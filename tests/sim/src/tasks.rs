@@ -1,6 +1,5 @@
 //! The tasks of a node: the product's machine for each, and the shell that does what it asks for.
 
-use crate::bug::{Bug, has};
 use crate::event::{Event, Step, Timer};
 use crate::machine::Container;
 use crate::stacks::Behaviour;
@@ -67,9 +66,6 @@ impl World {
             agent.roster.unclaimed = there.machine.containers.keys().copied().collect();
         }
         self.claim(host);
-        if has(Bug::RemovedBeforeAsked) {
-            self.remove_unclaimed(host);
-        }
     }
 
     fn claim(&mut self, host: usize) {

@@ -77,11 +77,21 @@ fn is_finished(service: &Service, tasks: &[&Task]) -> bool {
     ended && (restart.condition != RestartCondition::Any || restart.max_attempts.is_some())
 }
 
+/// Of a task on a machine that burnt down and was not removed nothing is heard any more: it may still run.
+fn lost(state: &State, task: &Task) -> bool {
+    let node = task.node.and_then(|id| state.nodes().get(&id));
+    node.is_some_and(|node| node.status.state == NodeState::Down)
+}
+
 fn service(state: &State, service: &Service) -> Option<String> {
     let ServiceMode::Replicated { replicas } = service.spec.mode;
     let name = &service.spec.name;
     let mut slots: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
-    for task in state.tasks_of_service(service.id) {
+    let gone = |task: &Task| task.desired == TaskState::Remove && lost(state, task);
+    for task in state
+        .tasks_of_service(service.id)
+        .filter(|task| !gone(task))
+    {
         slots.entry(task.slot).or_default().push(task);
     }
     let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
@@ -89,14 +99,9 @@ fn service(state: &State, service: &Service) -> Option<String> {
         return Some(format!("service {name} has {count} slots of {replicas}"));
     }
     for (slot, tasks) in slots {
-        // Of one on a machine that burnt down and was not removed nothing is heard any more.
-        let lost = |task: &Task| {
-            let node = task.node.and_then(|id| state.nodes().get(&id));
-            node.is_some_and(|node| node.status.state == NodeState::Down)
-        };
         let live: Vec<&&Task> = tasks
             .iter()
-            .filter(|task| !task.status.state.is_ended() && !lost(task))
+            .filter(|task| !task.status.state.is_ended() && !lost(state, task))
             .collect();
         match live.as_slice() {
             [] if is_finished(service, &tasks) => {}
@@ -132,7 +137,7 @@ fn leftovers(state: &State) -> Option<String> {
     let homeless = state
         .tasks()
         .values()
-        .find(|task| !state.services().contains_key(&task.service));
+        .find(|task| !state.services().contains_key(&task.service) && !lost(state, task));
     if let Some(task) = homeless {
         return Some(format!("task {} is of no service", task.name()));
     }

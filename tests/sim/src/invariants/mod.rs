@@ -50,6 +50,6 @@ pub fn all(managers: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(watches_are_whole::State::default()),
         Box::new(everything_is_bounded::State::default()),
         Box::new(restarts_back_off::State::default()),
-        Box::new(healthy_nodes_stay::State),
+        Box::new(healthy_nodes_stay::State::default()),
     ]
 }

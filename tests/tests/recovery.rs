@@ -263,7 +263,6 @@ fn forced(lab: &Lab) -> Result<()> {
 }
 
 #[test]
-#[ignore = "init --force-new-cluster does not come to an end when it stops the manager; see README's limits"]
 fn one_of_three_managers_goes_on_alone_and_containers_run_on() {
     let lab = Lab::builder().nodes(4).managers(3).up().expect("a lab");
     if let Err(error) = forced(&lab) {

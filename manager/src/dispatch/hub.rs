@@ -227,12 +227,29 @@ impl Hub {
         }
         self.overview.clear();
         for (_, session) in std::mem::take(&mut self.sessions) {
-            // A session that does not read learns of it by the end of its stream.
-            let _ = session
-                .out
-                .try_send(Err(super::not_the_leader(&self.handle)));
-            session.over.cancel();
+            self.turn_away(&session.out, &session.over);
         }
+        // Those that have not begun have a reader, too, which nothing else would end.
+        messages.close();
+        while let Some(message) = messages.recv().await {
+            if let Message::Open(opening) = message {
+                self.waiting.push(*opening);
+            }
+        }
+        for opening in &self.waiting {
+            self.turn_away(&opening.out, &opening.over);
+        }
+    }
+
+    /// Ends a session, because this manager leads no more.
+    fn turn_away(
+        &self,
+        out: &mpsc::Sender<Result<ManagerMessage, Status>>,
+        over: &CancellationToken,
+    ) {
+        // One that does not read learns of it by the end of its stream.
+        let _ = out.try_send(Err(super::not_the_leader(&self.handle)));
+        over.cancel();
     }
 
     fn begin(&mut self, opening: Opening) {

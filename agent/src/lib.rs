@@ -31,6 +31,7 @@ pub use rpc::AgentService;
 pub use session::{Connect, MakeHello};
 
 use api::model::STOP_GRACE_MS;
+use api::proto::Standing;
 use assignments::Desired;
 use keeper::Keeper;
 use overlay::Overlay;
@@ -41,7 +42,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervisor::{ALONE_AFTER, Supervisor, Tools};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,8 @@ pub struct Agent {
     hostname: String,
     manager: watch::Receiver<Option<String>>,
     managers: watch::Receiver<Vec<String>>,
+    standing: watch::Receiver<Option<Standing>>,
+    anew: Arc<Notify>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     farewell: CancellationToken,
@@ -129,6 +132,8 @@ impl Agent {
         );
         let (manager_tx, manager) = watch::channel(None);
         let (managers_tx, managers) = watch::channel(known);
+        let (standing_tx, standing) = watch::channel(None);
+        let anew = Arc::new(Notify::new());
         let (assignments_tx, assignments) = mpsc::channel(QUEUE);
         let (commands, commands_rx) = mpsc::channel(1);
         let (stop, farewell) = (CancellationToken::new(), CancellationToken::new());
@@ -141,6 +146,8 @@ impl Agent {
             assignments: assignments_tx,
             manager: manager_tx,
             managers: managers_tx,
+            standing: standing_tx,
+            anew: anew.clone(),
             farewell: farewell.clone(),
         };
         let core = Core {
@@ -157,6 +164,8 @@ impl Agent {
             hostname: config.hostname,
             manager,
             managers,
+            standing,
+            anew,
             commands,
             session: tokio::spawn(session.run(stop.clone())),
             core: tokio::spawn(core.run(assignments, commands_rx, stop.clone())),
@@ -192,6 +201,18 @@ impl Agent {
     #[must_use]
     pub fn watch_managers(&self) -> watch::Receiver<Vec<String>> {
         self.managers.clone()
+    }
+
+    /// Follows what the managers say this node's identity should be; none before the first session.
+    #[must_use]
+    pub fn watch_standing(&self) -> watch::Receiver<Option<Standing>> {
+        self.standing.clone()
+    }
+
+    /// Has the session begin anew when it is woken, so that the managers hear what this node is now.
+    #[must_use]
+    pub fn anew(&self) -> Arc<Notify> {
+        self.anew.clone()
     }
 
     /// The images that its tasks use.

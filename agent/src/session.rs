@@ -12,14 +12,14 @@ use api::proto::agent_message::Message as ToManager;
 use api::proto::dispatch_client::DispatchClient;
 use api::proto::manager_message::Message as FromManager;
 use api::proto::{
-    AgentMessage, Assignments, Goodbye, Heartbeat, Hello, SetTaskStatus, StatusBatch,
+    AgentMessage, Assignments, Goodbye, Heartbeat, Hello, SetTaskStatus, Standing, StatusBatch,
 };
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,10 @@ pub struct Session {
     pub manager: watch::Sender<Option<String>>,
     /// Managers known now, for whoever wants to know.
     pub managers: watch::Sender<Vec<String>>,
+    /// What this node's identity should be, for whoever wants to know.
+    pub standing: watch::Sender<Option<Standing>>,
+    /// What it says of itself has changed: the session begins anew.
+    pub anew: Arc<Notify>,
     /// The node leaves: what is left to tell is told, then goodbye, and that is all.
     pub farewell: CancellationToken,
 }
@@ -72,6 +76,8 @@ pub struct Session {
 enum End {
     /// Try this one next.
     Leader(String),
+    /// The same again, at once.
+    Again,
     /// It did not work, or works no more.
     Lost(String),
 }
@@ -114,6 +120,7 @@ impl Session {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 End::Leader(_) => {}
+                End::Again => queue.push_front(addr),
                 End::Lost(why) => {
                     // The same trouble again and again is one line.
                     if told != why {
@@ -192,6 +199,9 @@ impl Session {
                             }
                         }
                         Some(FromManager::Notice(notice)) => tracing::error!(manager = %addr, "{notice}"),
+                        Some(FromManager::Standing(standing)) => {
+                            self.standing.send_replace(Some(standing));
+                        }
                         // Should one be lost, the session is, too, and all are sent again in the next.
                         Some(FromManager::StatusesCommitted(sequence)) => self.book.committed(sequence),
                         None => {}
@@ -226,6 +236,7 @@ impl Session {
                         return End::Lost("the connection is closed".into());
                     }
                 }
+                () = self.anew.notified(), if heart.is_some() => return End::Again,
                 () = self.farewell.cancelled(), if heart.is_some() => {
                     let goodbye = AgentMessage { message: Some(ToManager::Goodbye(Goodbye {})) };
                     for last in self.statuses(sequence + 1).into_iter().chain([goodbye]) {

@@ -2,8 +2,8 @@
 
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
-    backup, cluster, completions, config, deploy, exec, image, init, join, join_token, leave, man,
-    network, node, restore, secret, service, stack, status,
+    backup, ca, cluster, completions, config, deploy, exec, image, init, join, join_token, leave,
+    man, network, node, restore, secret, service, stack, status,
 };
 use clap::{Parser, Subcommand};
 
@@ -42,6 +42,7 @@ pub enum Command {
     Status(status::Args),
     Cluster(cluster::Args),
     Node(node::Args),
+    Ca(ca::Args),
     Network(network::Args),
     Deploy(deploy::Args),
     Stack(stack::Args),

@@ -46,6 +46,20 @@ pub fn show(at_ms: i64) -> String {
         .map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }
 
+/// A length of time, as Go and Compose write it: `90s`, `1h30m`, `720h`.
+///
+/// # Errors
+/// When it is none, or not longer than nothing.
+pub fn length(text: &str) -> Result<std::time::Duration> {
+    match text
+        .parse::<SignedDuration>()
+        .map(std::time::Duration::try_from)
+    {
+        Ok(Ok(length)) if !length.is_zero() => Ok(length),
+        _ => bail!("{text:?} is no length of time: write 90s, 1h30m or 720h"),
+    }
+}
+
 /// A point in time, as `--since` takes it: `10m`, `1h30m`, or `2026-01-02T03:04:05Z`.
 ///
 /// # Errors

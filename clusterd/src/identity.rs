@@ -5,6 +5,8 @@
 
 use anyhow::{Context, Result, bail};
 use api::model::{ClusterId, NodeId, Role};
+use manager::identity::Material;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -41,6 +43,9 @@ pub struct Identity {
     /// The cluster's root certificate, PEM.
     pub ca_pem: String,
 }
+
+/// The membership that is used now.
+pub type Papers = arc_swap::ArcSwap<Identity>;
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -110,6 +115,34 @@ impl Identity {
             let _ = fs::remove_dir_all(&half);
         }
         written
+    }
+
+    /// Writes a membership in place of the one that is there, in one step.
+    ///
+    /// # Errors
+    /// When the disk refuses; the one before stays then.
+    pub fn replace(&self, dir: &Path) -> Result<()> {
+        let next = dir.with_extension("new");
+        if next.exists() {
+            fs::remove_dir_all(&next)
+                .with_context(|| format!("can't remove {}", next.display()))?;
+        }
+        self.write_into(&next)?;
+        renameat2(AT_FDCWD, &next, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE)
+            .with_context(|| format!("can't put {} in place", next.display()))?;
+        sync_parent(dir)?;
+        // It is the one before now.
+        fs::remove_dir_all(&next).with_context(|| format!("can't remove {}", next.display()))
+    }
+
+    /// What TLS needs of it.
+    #[must_use]
+    pub fn material(&self) -> Material {
+        Material {
+            ca_pem: self.ca_pem.clone(),
+            cert_pem: self.cert_pem.clone(),
+            key_pem: self.key_pem.clone(),
+        }
     }
 
     fn write_into(&self, dir: &Path) -> Result<()> {
@@ -208,6 +241,22 @@ mod tests {
         );
         Identity::remove(&path).unwrap();
         assert!(Identity::load(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_membership_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        identity().create(&path).unwrap();
+        // What an earlier try has left is no hindrance.
+        fs::create_dir(path.with_extension("new")).unwrap();
+        let mut next = identity();
+        next.who.role = Role::Manager;
+        next.cert_pem = "other".into();
+        next.replace(&path).unwrap();
+        let read = Identity::load(&path).unwrap().unwrap();
+        assert_eq!((read.who, read.cert_pem), (next.who, "other".into()));
+        assert!(!path.with_extension("new").exists());
     }
 
     #[test]

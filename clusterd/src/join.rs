@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use api::convert;
 use api::model::{JoinToken, Role, ca_digest};
 use api::proto::ca_client::CaClient;
-use api::proto::{GetRootRequest, IssueRequest};
+use api::proto::{GetRootRequest, IssueRequest, Root};
 use manager::dialer::{root_cause, unidentified};
 use manager::identity::KeyRequest;
 use manager::tls;
@@ -19,6 +19,8 @@ use std::time::Duration;
 /// The port when none is given.
 pub const PORT: u16 = 2377;
 const BOUND: Duration = Duration::from_secs(10);
+/// Clocks may differ by so much when a node joins, milliseconds.
+const CLOCKS_APART_MS: u64 = 5 * 60 * 1_000;
 
 /// `host` or `host:port`, with the port.
 ///
@@ -55,7 +57,8 @@ pub struct Joiner {
 /// # Errors
 /// Says which step failed, and what to do.
 pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Identity> {
-    let root = fetch_root(manager).await?;
+    let fetched = fetch_root(manager).await?;
+    let root = fetched.cert_pem;
     let der = tls::first_certificate(&root)
         .with_context(|| format!("{manager} sent a root certificate that is none"))?;
     if ca_digest(&der) != token.ca_digest {
@@ -63,6 +66,10 @@ pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Id
             "the token is not of the cluster at {manager}: its CA is another; check the address, or get a new token with \
              `clusterctl join-token` on a manager of the cluster you mean"
         );
+    }
+    // Certificates are worth nothing where the clock is wrong, and what TLS would say of it misleads.
+    if let Some(text) = clocks(manager, fetched.at, manager::now().0) {
+        bail!("{text}");
     }
     let request = KeyRequest::generate().context("can't make a key")?;
     let channel = unidentified(manager, Arc::new(tls::joiner_config(&root)?));
@@ -92,17 +99,38 @@ pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Id
         who,
         key_pem: request.key_pem,
         cert_pem: issued.cert_pem,
-        ca_pem: root,
+        ca_pem: match issued.roots_pem.is_empty() {
+            true => root,
+            false => issued.roots_pem,
+        },
     })
 }
 
-async fn fetch_root(manager: &str) -> Result<String> {
+/// What to say of two clocks that differ too much; `theirs` is 0 where it is not told.
+fn clocks(manager: &str, theirs: i64, ours: i64) -> Option<String> {
+    let off = ours.saturating_sub(theirs);
+    if theirs == 0 || off.unsigned_abs() <= CLOCKS_APART_MS {
+        return None;
+    }
+    let show = |ms| {
+        jiff::Timestamp::from_millisecond(ms).map_or_else(
+            |_| format!("{ms} ms after 1970"),
+            |at| at.strftime("%F %T UTC").to_string(),
+        )
+    };
+    let minutes = off.unsigned_abs() / 60_000;
+    let direction = if off < 0 { "behind" } else { "ahead of" };
+    Some(format!(
+        "this machine's clock is {minutes} min {direction} the manager's at {manager} ({} here, {} there), and certificates \
+         don't hold across such a gap; set the clock that is wrong (`timedatectl set-ntp true`), then join again",
+        show(ours),
+        show(theirs)
+    ))
+}
+
+async fn fetch_root(manager: &str) -> Result<Root> {
     let channel = unidentified(manager, Arc::new(tls::stranger_config()?));
-    Ok(
-        within(manager, CaClient::new(channel).get_root(GetRootRequest {}))
-            .await?
-            .cert_pem,
-    )
+    within(manager, CaClient::new(channel).get_root(GetRootRequest {})).await
 }
 
 async fn within<T>(
@@ -125,7 +153,25 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::with_port;
+    use super::{clocks, with_port};
+
+    #[test]
+    fn a_clock_an_hour_off_is_told_from_one_that_is_not() {
+        let (now, hour) = (1_750_000_000_000, 3_600_000);
+        assert_eq!(clocks("m:1", now, now + 60_000), None);
+        assert_eq!(clocks("m:1", 0, now), None);
+        let behind = clocks("m:1", now, now - hour).unwrap();
+        assert!(
+            behind.contains("60 min behind the manager's at m:1"),
+            "{behind}"
+        );
+        assert!(
+            behind.contains("14:06:40 UTC here") && behind.contains("15:06:40 UTC there"),
+            "{behind}"
+        );
+        let ahead = clocks("m:1", now, now + hour).unwrap();
+        assert!(ahead.contains("60 min ahead of"), "{ahead}");
+    }
 
     #[test]
     fn a_manager_is_a_host_with_or_without_port() {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use futures_util::Stream;
+use manager::revoked::Guarded;
 use manager::tls::Tls;
 use nix::unistd::{Gid, Group, chown};
 use std::io;
@@ -48,7 +49,7 @@ pub fn tls_incoming(
     listener: TcpListener,
     tls: Arc<Tls>,
     stop: CancellationToken,
-) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+) -> impl Stream<Item = io::Result<Guarded<TlsStream<TcpStream>>>> {
     let (tx, rx) = mpsc::channel(64);
     tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(HANDSHAKES));
@@ -70,16 +71,23 @@ pub fn tls_incoming(
                 }
             };
             let (tx, acceptor) = (tx.clone(), TlsAcceptor::from(tls.server()));
+            let revoked = tls.revoked().clone();
             tokio::spawn(async move {
                 let _place = place;
-                let peer = stream.peer_addr();
+                let peer_addr = stream.peer_addr();
                 // Without it small messages wait; nothing breaks.
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_BOUND, acceptor.accept(stream)).await {
                     // The server may have ended meanwhile.
-                    Ok(Ok(stream)) => drop(tx.send(Ok(stream)).await),
-                    Ok(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
-                    Err(_) => tracing::debug!(?peer, "a TLS handshake took too long"),
+                    Ok(Ok(stream)) => {
+                        let peer = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+                        match revoked.guard(stream, peer.as_deref()) {
+                            Ok(stream) => drop(tx.send(Ok(stream)).await),
+                            Err(error) => tracing::debug!(?peer_addr, %error, "no connection"),
+                        }
+                    }
+                    Ok(Err(error)) => tracing::debug!(?peer_addr, %error, "no TLS handshake"),
+                    Err(_) => tracing::debug!(?peer_addr, "a TLS handshake took too long"),
                 }
             });
         }

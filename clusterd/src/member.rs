@@ -1,22 +1,24 @@
 //! A membership that runs: the agent, on managers the manager, and the door for other nodes.
 
-use crate::identity::{Identity, Who};
+use crate::duty::{Duty, Parts, forget_state};
+use crate::identity::{Identity, Papers, Who};
 use crate::instance;
+use crate::keeper::Keeper;
 use crate::listen;
 use crate::places::Places;
 use agent::Agent;
-use anyhow::{Context, Result, anyhow, bail};
-use api::model::{ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
+use anyhow::{Context, Result, bail};
+use api::model::{ClusterCa, ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
 use api::proto::Hello;
 use api::proto::agent_server::AgentServer;
 use arc_swap::ArcSwapOption;
 use manager::auth::{Policy, guard};
 use manager::dialer::Dialer;
-use manager::identity::Material;
-use manager::proxy::{Switch, Upstream, Workers};
+use manager::proxy::{Switch, Upstream};
 use manager::tls::Tls;
 use manager::{Founding, Manager, ManagerConfig, Pace};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -26,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+/// Connections of other nodes are made anew after this long, so that they show certificates of now.
+const CONNECTION_AGE: Duration = Duration::from_secs(3_600);
 /// How long other nodes' connections may take to end.
 const DRAIN_BOUND: Duration = Duration::from_secs(3);
 /// How long the managers are given to let a node go.
@@ -63,7 +67,8 @@ impl Control {
         )
     }
 
-    fn set(&self, member: Option<(Arc<dyn Upstream>, Arc<dyn Policy>)>) {
+    /// From now on calls go there.
+    pub fn set(&self, member: Option<(Arc<dyn Upstream>, Arc<dyn Policy>)>) {
         let (upstream, policy) = member.unzip();
         self.policy.0.store(policy.map(Arc::new));
         self.upstream.set(upstream);
@@ -121,8 +126,9 @@ pub async fn init(
     addr: Ipv4Addr,
     port: u16,
     spec: ClusterSpec,
+    ca: Option<ClusterCa>,
 ) -> Result<Made> {
-    let founding = Founding::new(spec, describe(hostname), addr, port, manager::now())?;
+    let founding = Founding::new(spec, ca, describe(hostname), addr, port, manager::now())?;
     let identity = Identity {
         who: Who {
             cluster: founding.identity.cluster,
@@ -137,7 +143,7 @@ pub async fn init(
         ca_pem: founding.material.ca_pem.clone(),
     };
     let dialer = Dialer::new(Tls::new(&founding.material)?);
-    let config = manager_config(places, &identity, dialer);
+    let config = manager_config(places.raft(), &identity, dialer);
     let manager = Manager::init(config, &founding).await?;
     Ok(Made {
         identity,
@@ -147,10 +153,11 @@ pub async fn init(
     })
 }
 
-fn manager_config(places: &Places, identity: &Identity, dialer: Dialer) -> ManagerConfig {
+/// What this node's manager is given.
+pub fn manager_config(raft: PathBuf, identity: &Identity, dialer: Dialer) -> ManagerConfig {
     let who = &identity.who;
     ManagerConfig {
-        dir: places.raft(),
+        dir: raft,
         identity: manager::identity::Identity {
             cluster: who.cluster,
             node: who.node,
@@ -160,14 +167,6 @@ fn manager_config(places: &Places, identity: &Identity, dialer: Dialer) -> Manag
         ca_pem: identity.ca_pem.clone(),
         dialer,
         pace: Pace::default(),
-    }
-}
-
-fn material(identity: &Identity) -> Material {
-    Material {
-        ca_pem: identity.ca_pem.clone(),
-        cert_pem: identity.cert_pem.clone(),
-        key_pem: identity.key_pem.clone(),
     }
 }
 
@@ -200,37 +199,16 @@ fn memory_bytes(meminfo: &str) -> u64 {
     kib.unwrap_or(0u64) * 1024
 }
 
-/// What decides over calls on a node that is only a worker.
-struct WorkerPolicy(manager::identity::Identity);
-
-impl Policy for WorkerPolicy {
-    fn me(&self) -> Option<manager::identity::Identity> {
-        Some(self.0)
-    }
-
-    // The managers decide; here nothing of theirs is served.
-    fn worker_exec(&self) -> bool {
-        true
-    }
-
-    fn managers(&self) -> String {
-        "`clusterctl node ls` shows which".into()
-    }
-
-    fn is_gone(&self, _: NodeId) -> bool {
-        false
-    }
-}
-
 /// The membership.
 pub struct Member {
-    identity: Identity,
-    manager: Option<Manager>,
+    papers: Arc<Papers>,
+    duty: Arc<Duty>,
     agent: Agent,
     control: Control,
     server: JoinHandle<()>,
-    /// Watches the store.
-    store: Option<JoinHandle<()>>,
+    /// Renews what this node proves itself with.
+    keeper: JoinHandle<()>,
+    keeper_stop: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -245,15 +223,27 @@ impl Member {
         listener: TcpListener,
         manager: Option<Manager>,
     ) -> Result<Self> {
-        let tls = Tls::new(&material(&identity))?;
-        let dialer = Dialer::new(tls.clone());
+        let tls = Tls::new(&identity.material())?;
+        // The manager of a cluster just made has its own.
+        let dialer = match &manager {
+            Some(manager) => manager.dialer().clone(),
+            None => Dialer::new(tls),
+        };
+        let tls = dialer.tls().clone();
         let manager = match (identity.who.role, manager) {
             (Role::Manager, None) => {
-                Some(Manager::start(manager_config(setup.places, &identity, dialer.clone())).await?)
+                let config = manager_config(setup.places.raft(), &identity, dialer.clone());
+                Some(Manager::start(config).await?)
+            }
+            (Role::Worker, None) => {
+                // Left by one that was a manager and was cut off on its way to be none.
+                forget_state(&setup.places.raft())?;
+                None
             }
             (_, manager) => manager,
         };
-        let agent = match start_agent(&setup, &identity, &dialer).await {
+        let papers = Arc::new(Papers::from_pointee(identity));
+        let agent = match start_agent(&setup, &papers, &dialer).await {
             Ok(agent) => agent,
             Err(error) => {
                 if let Some(manager) = manager {
@@ -262,54 +252,55 @@ impl Member {
                 return Err(error);
             }
         };
-        let own = Routes::new(AgentServer::new(agent.service()));
-        let who = &identity.who;
-        let id = manager::identity::Identity {
-            cluster: who.cluster,
-            node: who.node,
-            role: who.role,
+        let parts = Parts {
+            papers: papers.clone(),
+            raft: setup.places.raft(),
+            dialer: dialer.clone(),
+            own: Routes::new(AgentServer::new(agent.service())),
+            managers: agent.watch_managers(),
+            control: setup.control.clone(),
+            failure: setup.failure.clone(),
         };
-        let (routes, upstream, policy): (_, Arc<dyn Upstream>, Arc<dyn Policy>) = match &manager {
-            Some(manager) => (manager.routes(own), manager.upstream(), manager.policy()),
-            None => {
-                let policy: Arc<dyn Policy> = Arc::new(WorkerPolicy(id));
-                let upstream = Workers::new(dialer.clone(), agent.watch_managers());
-                (guard(own, policy.clone()), upstream, policy)
-            }
-        };
+        let duty = Arc::new(Duty::new(parts, manager));
         let stop = CancellationToken::new();
         let incoming = listen::tls_incoming(listener, tls, stop.clone());
         let serving = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .add_routes(routes)
+            .max_connection_age(CONNECTION_AGE)
+            .add_routes(duty.routes())
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let server = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the door for other nodes failed");
             }
         });
-        let store = manager.as_ref().map(|manager| {
-            let (handle, failure) = (manager.handle().clone(), setup.failure.clone());
-            tokio::spawn(async move {
-                let why = handle.failure().await;
-                failure.send_replace(Some(why));
-            })
-        });
-        setup.control.set(Some((upstream, policy)));
+        let keeper_stop = CancellationToken::new();
+        let keeper = Keeper {
+            papers: papers.clone(),
+            dir: setup.places.identity(),
+            dialer,
+            duty: duty.clone(),
+            upstream: setup.control.upstream.clone(),
+            standing: agent.watch_standing(),
+            managers: agent.watch_managers(),
+            anew: agent.anew(),
+        };
+        let keeper = tokio::spawn(keeper.run(keeper_stop.clone()));
         Ok(Self {
-            identity,
-            manager,
+            papers,
+            duty,
             agent,
             control: setup.control.clone(),
             server,
-            store,
+            keeper,
+            keeper_stop,
             stop,
         })
     }
 
-    /// Who this machine is.
-    pub fn who(&self) -> &Who {
-        &self.identity.who
+    /// Who this machine is, now and from now on.
+    pub fn papers(&self) -> &Arc<Papers> {
+        &self.papers
     }
 
     /// Its agent.
@@ -322,17 +313,11 @@ impl Member {
     /// # Errors
     /// When the managers don't take it in.
     pub async fn become_voter(&self, through: &str, bound: Duration) -> Result<()> {
-        let Some(manager) = &self.manager else {
-            return Ok(());
-        };
-        let mut known = self.identity.who.managers.clone();
+        let mut known = self.papers.load().who.managers.clone();
         if !known.iter().any(|addr| addr == through) {
             known.insert(0, through.to_owned());
         }
-        manager
-            .join(&known, bound)
-            .await
-            .map_err(|status| anyhow!("{}", status.message()))
+        self.duty.join(&known, bound).await
     }
 
     /// Waits until this node's agent has a session: until the managers call it ready.
@@ -352,10 +337,7 @@ impl Member {
 
     /// Which of the managers can be reached; none on a worker.
     pub async fn quorum(&self) -> Option<manager::Quorum> {
-        match &self.manager {
-            Some(manager) => Some(manager.quorum().await),
-            None => None,
-        }
+        self.duty.quorum().await
     }
 
     /// Waits until this manager leads: the revision.
@@ -363,10 +345,9 @@ impl Member {
     /// # Errors
     /// When it doesn't within the bound.
     pub async fn wait_alone(&self, bound: Duration) -> Result<u64> {
-        let Some(manager) = &self.manager else {
+        let Some(handle) = self.duty.handle() else {
             bail!("this machine is no manager");
         };
-        let handle = manager.handle();
         let mut leadership = handle.leadership();
         let leads = async { leadership.wait_for(|now| now.own).await.is_ok() };
         if !matches!(tokio::time::timeout(bound, leads).await, Ok(true)) {
@@ -383,17 +364,8 @@ impl Member {
 
     /// What whoever joined this machine should know.
     pub async fn advice(&self) -> String {
-        let Some(manager) = &self.manager else {
-            return String::new();
-        };
-        let voters = manager
-            .handle()
-            .managers()
-            .iter()
-            .filter(|m| m.voter)
-            .count();
-        match voters {
-            2 => "The cluster has two managers now: the loss of either stops all changes. Add a third.".into(),
+        match self.duty.voters() {
+            Some(2) => "The cluster has two managers now: the loss of either stops all changes. Add a third.".into(),
             _ => String::new(),
         }
     }
@@ -415,64 +387,42 @@ impl Member {
     }
 
     async fn goodbye(&self) -> Result<()> {
-        let node = self.identity.who.node;
-        if let Some(manager) = &self.manager {
-            let managers = manager.handle().managers();
-            if managers
-                .iter()
-                .filter(|m| m.voter)
-                .all(|m| m.peer.node_id == node)
-            {
-                bail!(
-                    "this is the cluster's only manager: its state is lost when it leaves; do so with `clusterctl leave --force`"
-                );
-            }
-            manager
-                .leave(node, GOODBYE_BOUND)
-                .await
-                .map_err(|status| anyhow!("{}", status.message()))
-                .context("the managers did not let this one go")?;
+        self.duty
+            .resign(GOODBYE_BOUND)
+            .await
+            .context("the managers did not let this one go")
+    }
+
+    /// Ends the keeper: the manager part is as it is from now on.
+    async fn stop_keeping(keeper: JoinHandle<()>, stop: &CancellationToken) {
+        stop.cancel();
+        if let Err(error) = keeper.await {
+            tracing::error!(%error, "what keeps this node's identity failed");
         }
-        Ok(())
     }
 
     /// Stops it; containers and networks stay.
     pub async fn shutdown(self) {
         self.control.set(None);
-        if let Some(manager) = &self.manager {
-            // Another leads from now on, and sessions end, so that nobody waits for this one.
-            manager.retire().await;
-        }
+        Self::stop_keeping(self.keeper, &self.keeper_stop).await;
+        // Another leads from now on, and sessions end, so that nobody waits for this one.
+        self.duty.retire().await;
         self.stop.cancel();
         self.agent.shutdown().await;
-        end_manager(self.server, self.store, self.manager).await;
+        end_server(self.server).await;
+        self.duty.end().await;
     }
 
     /// Stops it, and removes every container and network of it. Says what could not be removed.
     pub async fn leave(self) -> Vec<String> {
         self.control.set(None);
+        Self::stop_keeping(self.keeper, &self.keeper_stop).await;
         let mut problems = self.agent.leave().await;
         self.stop.cancel();
-        end_manager(self.server, self.store, self.manager).await;
+        end_server(self.server).await;
+        self.duty.end().await;
         problems.dedup();
         problems
-    }
-}
-
-/// Ends what others reach and, on a manager, its store.
-async fn end_manager(
-    server: JoinHandle<()>,
-    store: Option<JoinHandle<()>>,
-    manager: Option<Manager>,
-) {
-    end_server(server).await;
-    if let Some(store) = store {
-        store.abort();
-        // Aborted, or ended by itself.
-        let _ = store.await;
-    }
-    if let Some(manager) = manager {
-        manager.shutdown().await;
     }
 }
 
@@ -489,8 +439,8 @@ async fn end_server(mut server: JoinHandle<()>) {
     }
 }
 
-async fn start_agent(setup: &Setup<'_>, identity: &Identity, dialer: &Dialer) -> Result<Agent> {
-    let who = identity.who.clone();
+async fn start_agent(setup: &Setup<'_>, papers: &Arc<Papers>, dialer: &Dialer) -> Result<Agent> {
+    let who = papers.load().who.clone();
     let overlay =
         overlay::Overlay::start(overlay::Config::new(setup.places.run.clone(), who.addr)).await?;
     let connect = {
@@ -506,11 +456,16 @@ async fn start_agent(setup: &Setup<'_>, identity: &Identity, dialer: &Dialer) ->
     };
     let hostname = setup.hostname.to_owned();
     let instance = instance::of(&setup.places.run)?;
-    let hello = Arc::new(move || Hello {
-        instance: instance.clone(),
-        description: Some((&describe(&hostname)).into()),
-        addr: u32::from(who.addr),
-        port: u32::from(who.port),
+    let papers = papers.clone();
+    let hello = Arc::new(move || {
+        let identity = papers.load();
+        Hello {
+            instance: instance.clone(),
+            description: Some((&describe(&hostname)).into()),
+            addr: u32::from(identity.who.addr),
+            port: u32::from(identity.who.port),
+            cert_pem: identity.cert_pem.clone(),
+        }
     });
     let config = agent::Config {
         state_dir: setup.places.state.clone(),
@@ -520,7 +475,7 @@ async fn start_agent(setup: &Setup<'_>, identity: &Identity, dialer: &Dialer) ->
         hostname: setup.hostname.to_owned(),
         connect,
         hello,
-        managers: identity.who.managers.clone(),
+        managers: who.managers,
     };
     Ok(Agent::start(config).await?)
 }

@@ -6,7 +6,8 @@ use crate::address;
 use crate::checks::Lack;
 use crate::cli::Cli;
 use crate::daemon::optional_id;
-use crate::identity::{Identity, Who};
+use crate::founding;
+use crate::identity::{Identity, Papers};
 use crate::join::{self, Joiner};
 use crate::listen;
 use crate::member::{self, Control, Member, Setup};
@@ -17,6 +18,7 @@ use api::model::{ClusterSpec, JoinToken, Role};
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{RwLock, mpsc, watch};
 use tonic::Status;
@@ -48,7 +50,7 @@ pub struct Node {
 
 /// A membership as others see it.
 struct Shown {
-    who: Who,
+    papers: Arc<Papers>,
     manager: watch::Receiver<Option<String>>,
 }
 
@@ -151,14 +153,15 @@ impl Node {
     }
 
     fn show(&self, member: &Member) {
-        let (who, manager) = (member.who().clone(), member.agent().watch_manager());
-        self.shown.send_replace(Some(Shown { who, manager }));
+        let (papers, manager) = (member.papers().clone(), member.agent().watch_manager());
+        self.shown.send_replace(Some(Shown { papers, manager }));
     }
 
     /// What this node is.
     pub fn info(&self) -> DaemonInfo {
         let shown = self.shown.borrow();
-        let who = shown.as_ref().map(|shown| &shown.who);
+        let who = shown.as_ref().map(|shown| shown.papers.load().who.clone());
+        let who = who.as_ref();
         DaemonInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             hostname: self.hostname.clone(),
@@ -176,7 +179,7 @@ impl Node {
     }
 
     fn refuse_member(member: Option<&Member>) -> Result<()> {
-        match member.map(Member::who) {
+        match member.map(|member| member.papers().load().who.clone()) {
             Some(who) => bail!(
                 "this machine already belongs to cluster {} as a {} (node {}); take it out first with `clusterctl leave`",
                 who.cluster,
@@ -222,6 +225,7 @@ impl Node {
         self.check_machine()?;
         let addr = self.wished_address(&request.advertise_addr)?;
         let spec = cluster_spec(&request)?;
+        let ca = founding::own_ca(&request, &spec)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
         let is_fresh = !self.places.raft().exists();
         let made = member::init(
@@ -230,6 +234,7 @@ impl Node {
             addr,
             self.cli.listen_addr.port(),
             spec,
+            ca,
         )
         .await;
         let made = match made {
@@ -432,6 +437,7 @@ fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
             spec.address_pool.prefix_len()
         );
     }
+    founding::expiry(request, &mut spec)?;
     Ok(spec)
 }
 

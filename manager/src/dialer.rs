@@ -4,6 +4,7 @@
 //! is first used and again after it broke. Knows neither Raft nor the state.
 
 use crate::identity::{MANAGER_NAME, node_name};
+use crate::revoked::{Guarded, Revoked};
 use crate::tls::Tls;
 use api::model::NodeId;
 use hyper_util::rt::TokioIo;
@@ -80,6 +81,12 @@ impl Dialer {
         }
     }
 
+    /// This node's TLS.
+    #[must_use]
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.tls
+    }
+
     /// A channel to whatever manager listens at `host:port`.
     #[must_use]
     pub fn manager(&self, addr: &str) -> Channel {
@@ -112,7 +119,7 @@ impl Dialer {
     /// # Errors
     /// What stands in the way.
     pub async fn probe(&self, addr: &str) -> Result<(), DialError> {
-        connect(addr, MANAGER_NAME, self.tls.client())
+        connect(addr, MANAGER_NAME, self.tls.client(), self.tls.revoked())
             .await
             .map(drop)
     }
@@ -143,7 +150,7 @@ impl Dialer {
         let (tls, to) = (self.tls.clone(), key.clone());
         let channel = lazy(move || {
             let (tls, to) = (tls.clone(), to.clone());
-            async move { connect(&to.addr, &to.name, tls.client()).await }
+            async move { connect(&to.addr, &to.name, tls.client(), tls.revoked()).await }
         });
         cache.channels.insert(key, (channel.clone(), clock));
         channel
@@ -154,7 +161,7 @@ impl Dialer {
 fn lazy<F, Fut>(connect: F) -> Channel
 where
     F: Fn() -> Fut + Send + 'static,
-    Fut: Future<Output = Result<TlsStream<TcpStream>, DialError>> + Send + 'static,
+    Fut: Future<Output = Result<Guarded<TlsStream<TcpStream>>, DialError>> + Send + 'static,
 {
     Endpoint::from_static("http://node.cluster.internal")
         .http2_keep_alive_interval(KEEPALIVE)
@@ -172,7 +179,7 @@ pub fn unidentified(addr: &str, config: Arc<ClientConfig>) -> Channel {
     let addr = addr.to_owned();
     lazy(move || {
         let (addr, config) = (addr.clone(), config.clone());
-        async move { connect(&addr, MANAGER_NAME, config).await }
+        async move { connect(&addr, MANAGER_NAME, config, &Revoked::default()).await }
     })
 }
 
@@ -180,7 +187,8 @@ async fn connect(
     addr: &str,
     name: &str,
     config: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, DialError> {
+    revoked: &Revoked,
+) -> Result<Guarded<TlsStream<TcpStream>>, DialError> {
     let failed = |cause: String| DialError {
         addr: addr.to_owned(),
         cause,
@@ -189,7 +197,9 @@ async fn connect(
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, tcp).await
+        let stream = TlsConnector::from(config).connect(name, tcp).await?;
+        let peer = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+        revoked.guard(stream, peer.as_deref())
     })
     .await;
     match opened {

@@ -1,13 +1,15 @@
 //! A new cluster, before anything of it is written: its CA, its first node, their certificates.
 
-use crate::ca::{CaError, Tokens, issue, make_root, new_secrets};
+use crate::ca::{CaError, Tokens, issue, make_root, new_secrets, root_digest};
+use crate::certificate::Certificate;
 use crate::identity::{Identity, KeyRequest, Material};
 use crate::tls::TlsError;
 use api::model::{
-    Cluster, ClusterId, ClusterSpec, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    Role, Timestamp,
+    Cluster, ClusterCa, ClusterId, ClusterSpec, Meta, Node, NodeDescription, NodeId, NodeSpec,
+    NodeStatus, Role, Timestamp,
 };
 use api::state::{Op, Transaction};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Why no cluster can be made.
@@ -19,6 +21,9 @@ pub enum FoundError {
     /// The first node's key.
     #[error("no key could be made")]
     Key(#[from] rcgen::Error),
+    /// A certificate that names no node.
+    #[error("the first node's certificate can't be used")]
+    Identity(#[from] crate::identity::IdentityError),
     /// What was made can't be read again.
     #[error("the cluster's certificates can't be used")]
     Tls(#[from] TlsError),
@@ -38,33 +43,40 @@ pub struct Founding {
 }
 
 impl Founding {
-    /// Makes it; the first node is a manager at `addr:port`.
+    /// Makes it, with the CA that was brought along or one of its own; the first node is a manager at `addr:port`.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// When the system has no randomness, or the CA can't sign.
     pub fn new(
         spec: ClusterSpec,
+        ca: Option<ClusterCa>,
         description: NodeDescription,
         addr: Ipv4Addr,
         port: u16,
         at: Timestamp,
     ) -> Result<Self, FoundError> {
         let (id, node) = (ClusterId::random(), NodeId::random());
-        let ca = make_root(id, at)?;
-        let request = KeyRequest::generate()?;
-        let cert_pem = issue(&ca, &request.csr_pem, id, node, Role::Manager, at)?;
-        let material = Material {
-            ca_pem: ca.cert_pem.clone(),
-            cert_pem,
-            key_pem: request.key_pem,
+        let ca = match ca {
+            Some(ca) => ca,
+            None => make_root(id, at)?,
         };
         let cluster = Cluster {
             id,
             meta: Meta::default(),
             spec,
             ca,
+            retiring: None,
             tokens: new_secrets(),
             recovery: Default::default(),
+            revoked: BTreeMap::new(),
+        };
+        let request = KeyRequest::generate()?;
+        let cert_pem = issue(&cluster, &request.csr_pem, node, Role::Manager, at)?;
+        let cert = Certificate::from_pem(&cert_pem)?.record(root_digest(&cluster.ca.cert_pem)?);
+        let material = Material {
+            ca_pem: cluster.ca.cert_pem.clone(),
+            cert_pem,
+            key_pem: request.key_pem,
         };
         let first = Node {
             id: node,
@@ -77,6 +89,7 @@ impl Founding {
             status: NodeStatus::default(),
             addr,
             port,
+            cert,
         };
         Ok(Self {
             identity: Identity {

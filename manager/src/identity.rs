@@ -130,11 +130,22 @@ impl KeyRequest {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, rcgen::Error> {
-        let key = KeyPair::generate()?;
+        Self::of(&KeyPair::generate()?)
+    }
+
+    /// A request for a key that the node has already.
+    ///
+    /// # Errors
+    /// When it is no private key.
+    pub fn for_key(key_pem: &str) -> Result<Self, rcgen::Error> {
+        Self::of(&KeyPair::from_pem(key_pem)?)
+    }
+
+    fn of(key: &KeyPair) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         Ok(Self {
-            csr_pem: params.serialize_request(&key)?.pem()?,
+            csr_pem: params.serialize_request(key)?.pem()?,
             key_pem: key.serialize_pem(),
         })
     }

@@ -6,30 +6,35 @@
 //! local socket ───────► proxy ───┘   leader ──────┘
 //! ```
 //!
-//! [`identity`], [`tls`], [`dialer`], [`auth`] and [`proxy`] know neither Raft nor the state: a node that is
+//! [`identity`], [`certificate`], [`tls`], [`revoked`], [`dialer`], [`auth`] and [`proxy`] know neither Raft nor the state: a node that is
 //! only a worker uses them too. Never imports the overlay or the agent.
 
 pub mod auth;
 pub mod backup;
 pub mod ca;
+pub mod certificate;
 mod clock;
 mod control;
 pub mod decisions;
 pub mod dialer;
 mod dispatch;
 mod found;
+mod grace;
 pub mod identity;
 mod leader;
 mod manager;
+mod novice;
 pub mod proxy;
 mod quorum;
 mod raft_rpc;
 pub mod recovery;
+pub mod revoked;
 mod sweep;
 mod terms;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod upkeep;
 mod upstream;
 
 pub use clock::now;

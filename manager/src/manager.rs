@@ -8,9 +8,11 @@ use crate::dialer::Dialer;
 use crate::dispatch::Dispatch;
 use crate::found::Founding;
 use crate::identity::Identity;
+use crate::novice::Novice;
 use crate::proxy::{Upstream, forward};
 use crate::quorum::Quorum;
 use crate::raft_rpc::{Network, RaftService, join_raft, leave_raft};
+use crate::revoked::Revoked;
 use crate::terms;
 use crate::upstream::{ManagerPolicy, ManagerUpstream};
 use api::model::NodeId;
@@ -18,10 +20,12 @@ use api::proto::ca_server::CaServer;
 use api::proto::control_server::ControlServer;
 use api::proto::dispatch_server::DispatchServer;
 use api::proto::raft_server::RaftServer;
-use raft_store::{Handle, OpenError, Options, ProposeError};
+use api::state::Event;
+use raft_store::{Handle, OpenError, Options, ProposeError, Watched};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -103,9 +107,10 @@ pub struct Manager {
     upstream: Arc<ManagerUpstream>,
     policy: Arc<ManagerPolicy>,
     services: Routes,
+    novice: Novice,
     stop: CancellationToken,
     tasks: TaskTracker,
-    terms: JoinHandle<()>,
+    terms: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Manager {
@@ -115,6 +120,10 @@ impl Manager {
     /// # Errors
     /// When the store can't be opened.
     pub async fn start(config: ManagerConfig) -> Result<Self, StartError> {
+        let novice = Novice::look(&config.dir).map_err(|cause| StartError::Store {
+            dir: config.dir.clone(),
+            cause: cause.into(),
+        })?;
         let options = Options {
             dir: config.dir.clone(),
             node: config.identity.node,
@@ -122,6 +131,7 @@ impl Manager {
             heartbeat_ms: config.pace.heartbeat_ms,
             election_ms: config.pace.election_ms.clone(),
             snapshot_every: SNAPSHOT_EVERY,
+            stands: !novice.is_one(),
         };
         let handle = Handle::open(options, Network::new(config.dialer.clone()))
             .await
@@ -129,7 +139,7 @@ impl Manager {
                 dir: config.dir.clone(),
                 cause,
             })?;
-        Ok(Self::assemble(handle, config))
+        Ok(Self::assemble(handle, config, novice))
     }
 
     /// Makes a new cluster with this manager as its only one: all of it in the first entry of the log.
@@ -139,7 +149,13 @@ impl Manager {
     pub async fn init(config: ManagerConfig, founding: &Founding) -> Result<Self, StartError> {
         let dir = config.dir.clone();
         let manager = Self::start(config).await?;
-        let made = if manager.handle.is_initialized().await {
+        let stood = manager.stand().map_err(|cause| StartError::Store {
+            dir: dir.clone(),
+            cause: cause.into(),
+        });
+        let made = if let Err(error) = stood {
+            Err(error)
+        } else if manager.handle.is_initialized().await {
             Err(StartError::NotEmpty(dir))
         } else {
             manager
@@ -158,7 +174,7 @@ impl Manager {
         }
     }
 
-    fn assemble(handle: Handle, config: ManagerConfig) -> Self {
+    fn assemble(handle: Handle, config: ManagerConfig, novice: Novice) -> Self {
         let ManagerConfig {
             dir,
             identity,
@@ -212,8 +228,20 @@ impl Manager {
             handle: handle.clone(),
             me: identity,
             leadership,
+            tls: dialer.tls().clone(),
         });
-        let terms = tokio::spawn(terms::run(handle.clone(), dispatch, keeper, stop.clone()));
+        tasks.spawn(follow_revoked(
+            handle.clone(),
+            dialer.tls().revoked().clone(),
+            stop.clone(),
+        ));
+        let terms = tokio::spawn(terms::run(
+            handle.clone(),
+            identity.node,
+            dispatch,
+            keeper,
+            stop.clone(),
+        ));
         Self {
             handle,
             identity,
@@ -222,9 +250,10 @@ impl Manager {
             upstream,
             policy,
             services,
+            novice,
             stop,
             tasks,
-            terms,
+            terms: Mutex::new(Some(terms)),
         }
     }
 
@@ -262,7 +291,35 @@ impl Manager {
     /// # Errors
     /// Why not: of each address tried.
     pub async fn join(&self, managers: &[String], bound: Duration) -> Result<(), Status> {
-        join_raft(&self.dialer, managers, &self.addr, bound).await
+        let index = join_raft(&self.dialer, managers, &self.addr, bound).await?;
+        timeout(bound, self.handle.votes_since(index))
+            .await
+            .map_err(|_| {
+                Status::deadline_exceeded(format!(
+                    "this manager was taken in, but does not hear of it within {} s; is {} open to the other managers?",
+                    bound.as_secs(),
+                    self.addr
+                ))
+            })?;
+        self.stand()
+            .map_err(|error| Status::unavailable(format!("the disk refuses: {error}")))
+    }
+
+    /// It is one of the managers, and may lead them.
+    fn stand(&self) -> std::io::Result<()> {
+        self.novice.is_none_any_more()?;
+        self.handle.stand();
+        Ok(())
+    }
+
+    /// Whether it is one of the managers that vote, as far as it knows.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        let managers = self.handle.managers();
+        !self.novice.is_one()
+            && managers
+                .iter()
+                .any(|manager| manager.voter && manager.peer.node_id == self.identity.node)
     }
 
     /// Takes a manager (this one or another) out of the managers. The last one can't be taken out.
@@ -303,20 +360,50 @@ impl Manager {
         self.stop.cancel();
     }
 
+    /// How it reaches others.
+    #[must_use]
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Ends everything it does and joins it. Sessions and logs end; the store is closed.
-    pub async fn shutdown(self) {
+    /// Ends everything it does and joins it. Sessions and logs end; the store is closed. Twice is once.
+    pub async fn shutdown(&self) {
         self.stop.cancel();
-        if let Err(error) = self.terms.await {
+        let terms = self.terms.lock().await.take();
+        if let Some(terms) = terms
+            && let Err(error) = terms.await
+        {
             tracing::error!("the leader's work failed: {error}");
         }
         self.tasks.close();
         self.tasks.wait().await;
         self.handle.shutdown().await;
+    }
+}
+
+/// Ends the connections of nodes as they are removed.
+async fn follow_revoked(handle: Handle, revoked: Arc<Revoked>, stop: CancellationToken) {
+    let mut watcher = handle.watch();
+    loop {
+        let watched = tokio::select! {
+            watched = watcher.next() => watched,
+            () = stop.cancelled() => return,
+        };
+        let matters = match watched {
+            Watched::Closed => return,
+            Watched::Resync => true,
+            Watched::Changes { events, .. } => events
+                .iter()
+                .any(|event| matches!(event, Event::Cluster(..))),
+        };
+        if matters && let Some(cluster) = handle.read(|state| state.cluster().cloned()) {
+            revoked.add(cluster.revoked.keys().copied());
+        }
     }
 }

@@ -4,6 +4,8 @@
 use crate::backup::Keeper;
 use crate::dispatch::Dispatch;
 use crate::leader;
+use crate::upkeep;
+use api::model::NodeId;
 use raft_store::{Handle, Leadership};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,7 +16,13 @@ use tokio_util::sync::CancellationToken;
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Goes on until it is stopped.
-pub async fn run(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: CancellationToken) {
+pub async fn run(
+    handle: Handle,
+    me: NodeId,
+    dispatch: Dispatch,
+    keeper: Keeper,
+    stop: CancellationToken,
+) {
     let mut leadership = handle.leadership();
     loop {
         let term = {
@@ -31,6 +39,7 @@ pub async fn run(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: Cance
         let over = stop.child_token();
         let mut work = tokio::spawn(lead(
             handle.clone(),
+            me,
             dispatch.clone(),
             keeper.clone(),
             over.clone(),
@@ -68,7 +77,13 @@ async fn until_over(
     }
 }
 
-async fn lead(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: CancellationToken) {
+async fn lead(
+    handle: Handle,
+    me: NodeId,
+    dispatch: Dispatch,
+    keeper: Keeper,
+    stop: CancellationToken,
+) {
     // Nothing is decided before every entry of the terms before is applied.
     while let Err(error) = handle.linearizable().await {
         tracing::debug!("not leading yet: {error}");
@@ -81,6 +96,7 @@ async fn lead(handle: Handle, dispatch: Dispatch, keeper: Keeper, stop: Cancella
     tokio::join!(
         leader::run(handle.clone(), stop.clone()),
         keeper.run(stop.clone()),
+        upkeep::run(handle.clone(), me, stop.clone()),
         dispatch.lead(stop)
     );
 }

@@ -26,6 +26,7 @@ pub fn node(id: u128, hostname: &str) -> Node {
         },
         addr: Ipv4Addr::from(0xc000_0200 + u32::try_from(id).unwrap()),
         port: 2377,
+        cert: api::model::NodeCert::default(),
     }
 }
 
@@ -123,6 +124,8 @@ pub fn cluster_state() -> State {
             cert_pem: String::new(),
             key_pem: String::new(),
         },
+        retiring: None,
+        revoked: BTreeMap::new(),
         tokens: JoinSecrets {
             worker: "w".into(),
             manager: "m".into(),

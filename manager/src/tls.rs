@@ -3,16 +3,24 @@
 //! A server takes callers without a certificate too, for the one service that gives certificates; what they
 //! may call is [`crate::auth`]'s matter. Knows neither Raft nor the state.
 
+use crate::certificate::Certificate;
+use crate::grace::{Callers, Servers};
 use crate::identity::Material;
+use crate::revoked::Revoked;
+use api::model::Timestamp;
 use arc_swap::ArcSwap;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 /// Why no TLS can be made from some material.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +36,12 @@ pub enum TlsError {
     /// The parts don't fit each other.
     #[error("the certificate, its key and the root don't fit together")]
     Unfit(#[source] rustls::Error),
+    /// More, or fewer, certificates than one.
+    #[error("there are {0} certificates where one is wanted")]
+    NotOne(usize),
+    /// A certificate that the root does not vouch for.
+    #[error("the certificate is not of this CA")]
+    NotVouched(#[source] rustls::Error),
     /// The root can't vouch for callers.
     #[error("the root certificate can't be used: {0}")]
     Root(String),
@@ -78,16 +92,47 @@ pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError>
     })
 }
 
+/// The DER of the only certificate of a PEM text.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn only_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    let mut found = certificates("certificate", pem)?;
+    match (found.pop(), found.len()) {
+        (Some(certificate), 0) => Ok(certificate),
+        (_, others) => Err(TlsError::NotOne(others + 1)),
+    }
+}
+
+/// Whether these roots vouch for a node's certificate (with what stands between them behind it) at that moment.
+///
+/// # Errors
+/// Why not.
+pub fn is_vouched(roots_pem: &str, chain_pem: &str, at: Timestamp) -> Result<(), TlsError> {
+    let chain = certificates("certificate", chain_pem)?;
+    let Some((certificate, between)) = chain.split_first() else {
+        return Err(TlsError::NotOne(0));
+    };
+    let at = UnixTime::since_unix_epoch(Duration::from_millis(at.since_ms(Timestamp(0))));
+    strict_callers(roots_pem)?
+        .verify_client_cert(certificate, between, at)
+        .map(drop)
+        .map_err(TlsError::NotVouched)
+}
+
+fn strict_callers(roots_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(roots(roots_pem)?, provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| TlsError::Root(e.to_string()))
+}
+
 /// A server's side.
 ///
 /// # Errors
 /// When the material is damaged or doesn't fit together.
 pub fn server_config(material: &Material) -> Result<ServerConfig, TlsError> {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots(&material.ca_pem)?, provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| TlsError::Root(e.to_string()))?;
+    let verifier = Arc::new(Callers(strict_callers(&material.ca_pem)?));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Unfit)?
@@ -101,15 +146,25 @@ pub fn server_config(material: &Material) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+fn end_of(material: &Material) -> Timestamp {
+    Certificate::from_pem(&material.cert_pem)
+        .map_or(Timestamp(i64::MAX), |certificate| certificate.not_after)
+}
+
 /// A client's side, with the node's certificate.
 ///
 /// # Errors
 /// When the material is damaged or doesn't fit together.
 pub fn client_config(material: &Material) -> Result<ClientConfig, TlsError> {
+    let strict = WebPkiServerVerifier::builder_with_provider(roots(&material.ca_pem)?, provider())
+        .build()
+        .map_err(|e| TlsError::Root(e.to_string()))?;
+    let own_end = end_of(material);
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Unfit)?
-        .with_root_certificates(roots(&material.ca_pem)?)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Servers { strict, own_end }))
         .with_client_auth_cert(
             certificates("certificate", &material.cert_pem)?,
             key(&material.key_pem)?,
@@ -198,6 +253,9 @@ impl ServerCertVerifier for Anyone {
 pub struct Tls {
     server: ArcSwap<ServerConfig>,
     client: ArcSwap<ClientConfig>,
+    revoked: Arc<Revoked>,
+    /// When the certificate ends, milliseconds since the Unix epoch.
+    end_ms: AtomicI64,
 }
 
 impl Tls {
@@ -208,7 +266,12 @@ impl Tls {
     pub fn new(material: &Material) -> Result<Arc<Self>, TlsError> {
         let server = ArcSwap::from_pointee(server_config(material)?);
         let client = ArcSwap::from_pointee(client_config(material)?);
-        Ok(Arc::new(Self { server, client }))
+        Ok(Arc::new(Self {
+            server,
+            client,
+            revoked: Arc::default(),
+            end_ms: AtomicI64::new(end_of(material).0),
+        }))
     }
 
     /// Takes new material.
@@ -219,7 +282,20 @@ impl Tls {
         let (server, client) = (server_config(material)?, client_config(material)?);
         self.server.store(Arc::new(server));
         self.client.store(Arc::new(client));
+        self.end_ms.store(end_of(material).0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether this node's certificate has ended.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        now.0 >= self.end_ms.load(Ordering::Relaxed)
+    }
+
+    /// The nodes that no connection leads to, and none from.
+    #[must_use]
+    pub fn revoked(&self) -> &Arc<Revoked> {
+        &self.revoked
     }
 
     /// For the next connection that comes in.

@@ -5,11 +5,13 @@ use crate::dialer::Dialer;
 use crate::identity::Identity;
 use crate::proxy::{Failure, Target, Upstream};
 use crate::quorum::Quorum;
+use crate::tls::Tls;
 use api::model::{NodeId, Role};
 use api::state::State;
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use raft_store::{Handle, Leadership};
+use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -90,6 +92,7 @@ pub struct ManagerPolicy {
     pub handle: Handle,
     pub me: Identity,
     pub leadership: watch::Receiver<Leadership>,
+    pub tls: Arc<Tls>,
 }
 
 impl Policy for ManagerPolicy {
@@ -118,14 +121,38 @@ impl Policy for ManagerPolicy {
         list.join(", ")
     }
 
-    /// Only the leader's state is new enough to say so; who was fenced is so for ever.
+    /// Who was removed or fenced is remembered; that somebody is not known at all, only the leader's state is new enough
+    /// to say.
     fn is_gone(&self, node: NodeId) -> bool {
         let leads = self.leadership.borrow().own;
         self.handle.read(|state| {
             state.cluster().is_some_and(|cluster| {
                 cluster.recovery.fenced.contains(&node)
+                    || cluster.revoked.contains_key(&node)
                     || (leads && !state.nodes().contains_key(&node))
             })
         })
+    }
+
+    /// Only the leader's state is new enough: one that catches up meets days when its leader was none.
+    fn is_demoted(&self, node: NodeId) -> bool {
+        if !self.leadership.borrow().own {
+            return false;
+        }
+        let is_worker = self.handle.read(|state| {
+            let known = state.nodes().get(&node);
+            known.is_some_and(|known| known.spec.role == Role::Worker)
+        });
+        // One that is being let go takes part until it is.
+        is_worker
+            && !self
+                .handle
+                .managers()
+                .iter()
+                .any(|manager| manager.peer.node_id == node)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.tls.has_ended(crate::now())
     }
 }

@@ -213,6 +213,7 @@ async fn wrong_certificates_and_tokens_are_refused() {
     // Another cluster's, even when it trusts this one's root.
     let other = Founding::new(
         ClusterSpec::default(),
+        None,
         description("x"),
         [127, 0, 0, 1].into(),
         1,

@@ -64,6 +64,8 @@ pub struct Options {
     pub election_ms: Range<u64>,
     /// Entries between two snapshots; at least 1.
     pub snapshot_every: u64,
+    /// Whether it may stand for election from the start; see [`Handle::stand`].
+    pub stands: bool,
 }
 
 impl Options {
@@ -83,6 +85,7 @@ impl Options {
             max_in_snapshot_log_to_keep: self.snapshot_every + self.snapshot_every / 5,
             max_payload_entries: BATCH,
             install_snapshot_timeout: SNAPSHOT_MS,
+            enable_elect: self.stands,
             ..Config::default()
         };
         config
@@ -294,6 +297,13 @@ impl Handle {
             }
         }
         std::future::pending().await
+    }
+
+    /// From now on it stands for election, too. One that was a manager before, and begins with an empty log, must not
+    /// do so before it knows who the managers are: on its way through the log it meets the day when it was the only
+    /// one.
+    pub fn stand(&self) {
+        self.raft.runtime_config().elect(true);
     }
 
     /// Whether it belongs to a cluster. One that was cut off in [`Handle::initialize`] does not yet.

@@ -306,6 +306,49 @@ impl Handle {
             .map_err(closing)
     }
 
+    /// The log index at which the managers last changed, as far as this one knows.
+    #[must_use]
+    pub fn members_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .log_id()
+            .as_ref()
+            .map_or(0, |log| log.index)
+    }
+
+    /// Returns once this manager knows that it votes since that change of the managers, or a later one.
+    pub async fn votes_since(&self, index: u64) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let own = self.own.node_id.raft_id();
+            let votes = {
+                let now = metrics.borrow_watched();
+                let known = now.membership_config.log_id().as_ref().map(|log| log.index);
+                known >= Some(index) && now.membership_config.voter_ids().any(|id| id == own)
+            };
+            if votes {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether a node could be taken out of the managers now.
+    ///
+    /// # Errors
+    /// Says why it can't: it is the last one, or those that remain could decide nothing.
+    pub fn check_removal(&self, node: NodeId) -> Result<(), ProposeError> {
+        let all = self.managers();
+        match all.iter().find(|m| m.peer.node_id == node) {
+            Some(known) if known.voter => would_remain(&all, node),
+            _ => Ok(()),
+        }
+    }
+
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), ProposeError> {
         let end = Instant::now() + CHANGE_BOUND;
         loop {

@@ -1,7 +1,10 @@
 //! The cluster and its settings.
 
 use super::{ConvertError, Problem, id_bytes, ids, need, subnet};
-use crate::model::{Cluster, ClusterCa, ClusterId, ClusterSpec, JoinSecrets};
+use crate::model::{
+    CERT_EXPIRY_MS, Cluster, ClusterCa, ClusterId, ClusterSpec, JoinSecrets, NodeId, RetiringCa,
+    Timestamp,
+};
 use crate::proto;
 
 impl From<&Cluster> for proto::Cluster {
@@ -15,6 +18,19 @@ impl From<&Cluster> for proto::Cluster {
             worker_secret: cluster.tokens.worker.clone(),
             manager_secret: cluster.tokens.manager.clone(),
             recovery: Some((&cluster.recovery).into()),
+            retiring: cluster.retiring.as_ref().map(|old| proto::RetiringCa {
+                cert_pem: old.cert_pem.clone(),
+                cross_pem: old.cross_pem.clone(),
+                since: old.since.0,
+            }),
+            revoked: cluster
+                .revoked
+                .iter()
+                .map(|(node, until)| proto::Revoked {
+                    node: id_bytes(node.0),
+                    until: until.0,
+                })
+                .collect(),
         }
     }
 }
@@ -31,11 +47,24 @@ impl TryFrom<proto::Cluster> for Cluster {
                 cert_pem: cluster.ca_cert_pem,
                 key_pem: cluster.ca_key_pem,
             },
+            retiring: cluster.retiring.map(|old| RetiringCa {
+                cert_pem: old.cert_pem,
+                cross_pem: old.cross_pem,
+                since: Timestamp(old.since),
+            }),
             tokens: JoinSecrets {
                 worker: cluster.worker_secret,
                 manager: cluster.manager_secret,
             },
             recovery: cluster.recovery.unwrap_or_default().try_into()?,
+            revoked: cluster
+                .revoked
+                .into_iter()
+                .map(|one| {
+                    let node = NodeId(ids::read("Revoked", "node", &one.node)?);
+                    Ok((node, Timestamp(one.until)))
+                })
+                .collect::<Result<_, ConvertError>>()?,
         })
     }
 }
@@ -49,6 +78,7 @@ impl From<&ClusterSpec> for proto::ClusterSpec {
             dead_after_ms: spec.dead_after_ms,
             task_history: spec.task_history,
             worker_exec: spec.worker_exec,
+            cert_expiry_ms: spec.cert_expiry_ms,
         }
     }
 }
@@ -75,6 +105,11 @@ impl TryFrom<proto::ClusterSpec> for ClusterSpec {
             dead_after_ms: spec.dead_after_ms,
             task_history: spec.task_history,
             worker_exec: spec.worker_exec,
+            // Of a version that knew no other.
+            cert_expiry_ms: match spec.cert_expiry_ms {
+                0 => CERT_EXPIRY_MS,
+                ms => ms,
+            },
         })
     }
 }

@@ -98,34 +98,72 @@ fn recovery() -> impl Strategy<Value = Recovery> {
 }
 
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
-    let spec = (net(), 0u8..=32, any::<[u32; 3]>(), any::<bool>()).prop_map(
-        |(
-            address_pool,
-            subnet_prefix,
-            [heartbeat_ms, dead_after_ms, task_history],
-            worker_exec,
-        )| {
-            ClusterSpec {
+    let spec = (
+        net(),
+        0u8..=32,
+        any::<[u32; 3]>(),
+        any::<bool>(),
+        1..=u64::MAX,
+    )
+        .prop_map(
+            |(
                 address_pool,
                 subnet_prefix,
-                heartbeat_ms,
-                dead_after_ms,
-                task_history,
+                [heartbeat_ms, dead_after_ms, task_history],
                 worker_exec,
-            }
-        },
+                cert_expiry_ms,
+            )| {
+                ClusterSpec {
+                    address_pool,
+                    subnet_prefix,
+                    heartbeat_ms,
+                    dead_after_ms,
+                    task_history,
+                    worker_exec,
+                    cert_expiry_ms,
+                }
+            },
+        );
+    let retiring = option::of(
+        (text(), text(), time()).prop_map(|(cert_pem, cross_pem, since)| RetiringCa {
+            cert_pem,
+            cross_pem,
+            since,
+        }),
     );
+    let revoked = btree_map(any::<u128>().prop_map(NodeId), time(), 0..3);
     let texts = (text(), text(), text(), text());
-    (any::<u128>(), meta(), spec, texts, recovery()).prop_map(
-        |(id, meta, spec, (cert_pem, key_pem, worker, manager), recovery)| Cluster {
-            id: ClusterId(id),
-            meta,
-            spec,
-            ca: ClusterCa { cert_pem, key_pem },
-            tokens: JoinSecrets { worker, manager },
-            recovery,
-        },
+    (
+        any::<u128>(),
+        meta(),
+        spec,
+        texts,
+        retiring,
+        revoked,
+        recovery(),
     )
+        .prop_map(
+            |(
+                id,
+                meta,
+                spec,
+                (cert_pem, key_pem, worker, manager),
+                retiring,
+                revoked,
+                recovery,
+            )| {
+                Cluster {
+                    id: ClusterId(id),
+                    meta,
+                    spec,
+                    ca: ClusterCa { cert_pem, key_pem },
+                    retiring,
+                    tokens: JoinSecrets { worker, manager },
+                    recovery,
+                    revoked,
+                }
+            },
+        )
 }
 
 fn node_spec() -> impl Strategy<Value = NodeSpec> {
@@ -179,6 +217,16 @@ fn node_status() -> impl Strategy<Value = NodeStatus> {
     })
 }
 
+fn node_cert() -> impl Strategy<Value = NodeCert> {
+    let role = select(vec![Role::Worker, Role::Manager]);
+    (role, text(), text(), time()).prop_map(|(role, key_digest, issuer, not_after)| NodeCert {
+        role,
+        key_digest,
+        issuer,
+        not_after,
+    })
+}
+
 pub(crate) fn node() -> impl Strategy<Value = Node> {
     (
         any::<u128>(),
@@ -188,16 +236,20 @@ pub(crate) fn node() -> impl Strategy<Value = Node> {
         node_status(),
         addr(),
         any::<u16>(),
+        node_cert(),
     )
-        .prop_map(|(id, meta, spec, description, status, addr, port)| Node {
-            id: NodeId(id),
-            meta,
-            spec,
-            description,
-            status,
-            addr,
-            port,
-        })
+        .prop_map(
+            |(id, meta, spec, description, status, addr, port, cert)| Node {
+                id: NodeId(id),
+                meta,
+                spec,
+                description,
+                status,
+                addr,
+                port,
+                cert,
+            },
+        )
 }
 
 fn network_spec() -> impl Strategy<Value = NetworkSpec> {
@@ -519,6 +571,10 @@ fn op() -> impl Strategy<Value = Op> {
                 description,
                 addr
             }),
+        (id(), node_cert()).prop_map(|(id, cert)| Op::SetNodeCert {
+            id: NodeId(id),
+            cert
+        }),
         id().prop_map(|i| Op::RemoveNode(NodeId(i))),
         network().prop_map(|n| Op::CreateNetwork(Box::new(n))),
         id().prop_map(|i| Op::RemoveNetwork(NetworkId(i))),

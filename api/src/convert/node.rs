@@ -1,7 +1,7 @@
 //! Nodes.
 
 use super::{ConvertError, any_port, enum_field, id_bytes, ids, need};
-use crate::model::{Node, NodeDescription, NodeId, NodeSpec, NodeStatus, Timestamp};
+use crate::model::{Node, NodeCert, NodeDescription, NodeId, NodeSpec, NodeStatus, Timestamp};
 use crate::proto;
 
 impl From<&Node> for proto::Node {
@@ -14,6 +14,7 @@ impl From<&Node> for proto::Node {
             status: Some((&node.status).into()),
             addr: node.addr.into(),
             port: node.port.into(),
+            cert: Some((&node.cert).into()),
         }
     }
 }
@@ -22,14 +23,48 @@ impl TryFrom<proto::Node> for Node {
     type Error = ConvertError;
 
     fn try_from(node: proto::Node) -> Result<Self, ConvertError> {
+        let spec: NodeSpec = need("Node", "spec", node.spec)?.try_into()?;
+        let cert = match node.cert {
+            Some(cert) => cert.try_into()?,
+            // Of a version that kept none: it is what it shall be.
+            None => NodeCert {
+                role: spec.role,
+                ..NodeCert::default()
+            },
+        };
         Ok(Self {
             id: NodeId(ids::read("Node", "id", &node.id)?),
             meta: need("Node", "meta", node.meta)?.into(),
-            spec: need("Node", "spec", node.spec)?.try_into()?,
+            spec,
             description: need("Node", "description", node.description)?.try_into()?,
             status: need("Node", "status", node.status)?.try_into()?,
             addr: node.addr.into(),
             port: any_port("Node", "port", node.port)?,
+            cert,
+        })
+    }
+}
+
+impl From<&NodeCert> for proto::NodeCert {
+    fn from(cert: &NodeCert) -> Self {
+        Self {
+            role: proto::Role::from(cert.role).into(),
+            key_digest: cert.key_digest.clone(),
+            issuer: cert.issuer.clone(),
+            not_after: cert.not_after.0,
+        }
+    }
+}
+
+impl TryFrom<proto::NodeCert> for NodeCert {
+    type Error = ConvertError;
+
+    fn try_from(cert: proto::NodeCert) -> Result<Self, ConvertError> {
+        Ok(Self {
+            role: enum_field::<proto::Role, _>("NodeCert", "role", cert.role)?,
+            key_digest: cert.key_digest,
+            issuer: cert.issuer,
+            not_after: Timestamp(cert.not_after),
         })
     }
 }

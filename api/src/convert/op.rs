@@ -39,6 +39,10 @@ impl From<&Op> for proto::Op {
                 addr: addr.map(|(addr, _)| addr.into()),
                 port: addr.map(|(_, port)| port.into()),
             }),
+            Op::SetNodeCert { id, cert } => Wire::SetNodeCert(proto::SetNodeCert {
+                id: id_bytes(id.0),
+                cert: Some(cert.into()),
+            }),
             Op::RemoveNode(id) => Wire::RemoveNode(id_bytes(id.0)),
             Op::CreateNetwork(network) => Wire::CreateNetwork((&**network).into()),
             Op::RemoveNetwork(id) => Wire::RemoveNetwork(id_bytes(id.0)),
@@ -111,6 +115,10 @@ impl TryFrom<proto::Op> for Op {
                 at_revision: update.at_revision,
             },
             Wire::SetNodeStatus(set) => set_node_status(set)?,
+            Wire::SetNodeCert(set) => Self::SetNodeCert {
+                id: NodeId(ids::read("SetNodeCert", "id", &set.id)?),
+                cert: need("SetNodeCert", "cert", set.cert)?.try_into()?,
+            },
             Wire::RemoveNode(id) => Self::RemoveNode(NodeId(ids::read("Op", "remove_node", &id)?)),
             Wire::CreateNetwork(network) => Self::CreateNetwork(Box::new(network.try_into()?)),
             Wire::RemoveNetwork(id) => {

@@ -1,9 +1,15 @@
 //! The cluster itself: its identity, its CA and its settings.
 
-use super::{ClusterId, Meta, Recovery};
+use super::{ClusterId, Meta, NodeId, Recovery, Timestamp};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+
+/// How long a node's certificate is valid when nobody says otherwise: 90 days, in milliseconds.
+pub const CERT_EXPIRY_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// Removed nodes remembered at most; the ones whose certificates end soonest are forgotten first.
+pub const REVOKED_MAX: usize = 4_096;
 
 /// The one cluster object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +20,52 @@ pub struct Cluster {
     pub meta: Meta,
     /// The user's settings.
     pub spec: ClusterSpec,
-    /// Its certificate authority.
+    /// Its certificate authority: the one that signs.
     pub ca: ClusterCa,
+    /// The authority before, while nodes still have certificates of it.
+    pub retiring: Option<RetiringCa>,
     /// Secret parts of the join tokens.
     pub tokens: JoinSecrets,
     /// How it was brought back, if it was.
     pub recovery: Recovery,
+    /// Removed nodes, until the last certificate each may hold has ended.
+    pub revoked: BTreeMap<NodeId, Timestamp>,
+}
+
+impl Cluster {
+    /// The root certificates that nodes trust, PEM: the one that signs, and the one before it while it is needed.
+    #[must_use]
+    pub fn roots_pem(&self) -> String {
+        match &self.retiring {
+            Some(old) => format!("{}{}", self.ca.cert_pem, old.cert_pem),
+            None => self.ca.cert_pem.clone(),
+        }
+    }
+
+    /// The root certificate that join tokens carry the digest of, PEM. It stays the old one until every node has a
+    /// certificate of the new one, whose chains lead to both.
+    #[must_use]
+    pub fn token_root_pem(&self) -> &str {
+        self.retiring
+            .as_ref()
+            .map_or(&self.ca.cert_pem, |old| &old.cert_pem)
+    }
+
+    /// Notes a node as removed, its certificates ending at `until` at the latest.
+    pub fn revoke(&mut self, node: NodeId, until: Timestamp, now: Timestamp) {
+        self.revoked.retain(|_, until| *until > now);
+        self.revoked.insert(node, until);
+        while self.revoked.len() > REVOKED_MAX {
+            let soonest = self
+                .revoked
+                .iter()
+                .min_by_key(|(id, until)| (**until, **id));
+            let Some(soonest) = soonest.map(|(id, _)| *id) else {
+                return;
+            };
+            self.revoked.remove(&soonest);
+        }
+    }
 }
 
 /// What the user chose for the whole cluster.
@@ -37,6 +83,8 @@ pub struct ClusterSpec {
     pub task_history: u32,
     /// Whether `exec` may be called from a node that is only a worker.
     pub worker_exec: bool,
+    /// How long a node's certificate is valid, milliseconds.
+    pub cert_expiry_ms: u64,
 }
 
 impl Default for ClusterSpec {
@@ -48,6 +96,7 @@ impl Default for ClusterSpec {
             dead_after_ms: 3_000,
             task_history: 5,
             worker_exec: true,
+            cert_expiry_ms: CERT_EXPIRY_MS,
         }
     }
 }
@@ -67,6 +116,17 @@ impl fmt::Debug for ClusterCa {
             .field("cert_pem", &self.cert_pem)
             .finish_non_exhaustive()
     }
+}
+
+/// The authority that is being replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiringCa {
+    /// Its root certificate, PEM.
+    pub cert_pem: String,
+    /// The new root's name and key, signed by the old one: who knows only the old one believes the new one too. PEM.
+    pub cross_pem: String,
+    /// Since when it is being replaced.
+    pub since: Timestamp,
 }
 
 /// The secret half of each join token.

@@ -21,6 +21,21 @@ pub struct Node {
     pub addr: Ipv4Addr,
     /// The control port it listens on.
     pub port: u16,
+    /// The certificate it holds.
+    pub cert: NodeCert,
+}
+
+/// What is known of a node's certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCert {
+    /// The role it names: what the node is now, while [`NodeSpec::role`] is what it shall be.
+    pub role: Role,
+    /// SHA-256 of its public key, lower-case hex; empty when none is known.
+    pub key_digest: String,
+    /// SHA-256 of the root that has signed it, as in join tokens.
+    pub issuer: String,
+    /// When it ends.
+    pub not_after: Timestamp,
 }
 
 /// What the user wants of a node.

@@ -6,8 +6,8 @@ mod tasks;
 
 use super::{ApplyError, ErrorKind, Event, Holder, Op, State, Transaction};
 use crate::model::{
-    Meta, NetworkId, Node, NodeId, Service, ServiceId, ServiceSpec, Stack, Task, TaskId, TaskState,
-    TaskStatus, Timestamp,
+    Meta, NetworkId, Node, NodeId, Role, Service, ServiceId, ServiceSpec, Stack, Task, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -121,6 +121,17 @@ impl Run<'_> {
             } => {
                 let old = self.node(id)?;
                 same_revision(&format!("node {id}"), old.meta.revision, at_revision)?;
+                let manages = |node: &Node| node.spec.role == Role::Manager;
+                let is_last = || {
+                    let mut others = self.state.nodes.values().filter(|node| node.id != id);
+                    !others.any(|node| manages(node))
+                };
+                if manages(&old) && spec.role == Role::Worker && is_last() {
+                    return refuse(
+                        ErrorKind::Invalid,
+                        format!("node {id} is the last manager: promote another first"),
+                    );
+                }
                 self.set_node(Node {
                     spec,
                     meta: self.touched(old.meta),
@@ -147,6 +158,14 @@ impl Run<'_> {
                     (node.addr, node.port) = (addr, port);
                 }
                 self.set_node(node);
+                Ok(())
+            }
+            Op::SetNodeCert { id, cert } => {
+                let old = self.node(id)?;
+                self.set_node(Node {
+                    cert,
+                    ..(*old).clone()
+                });
                 Ok(())
             }
             Op::RemoveNode(id) => self.remove_node(id),
@@ -270,7 +289,16 @@ impl Run<'_> {
     }
 
     fn remove_node(&mut self, id: NodeId) -> Outcome {
-        self.node(id)?;
+        let node = self.node(id)?;
+        if let Some(cluster) = self.state.cluster.clone() {
+            let mut cluster = (*cluster).clone();
+            // It may have got one at this very moment.
+            let until = self.at.plus_ms(cluster.spec.cert_expiry_ms);
+            cluster.revoke(id, until.max(node.cert.not_after), self.at);
+            // Whoever has read the cluster before has to read it again, or it would be forgotten.
+            cluster.meta = self.touched(cluster.meta);
+            self.set_cluster(cluster);
+        }
         let tasks: Vec<_> = self
             .state
             .tasks_of_node(id)

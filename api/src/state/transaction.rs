@@ -1,9 +1,9 @@
 //! What can be asked of the state.
 
 use crate::model::{
-    Blob, BlobId, Cluster, Labels, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec,
-    NodeStatus, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress, TaskId,
-    TaskState, TaskStatus, Timestamp,
+    Blob, BlobId, Cluster, Labels, Network, NetworkId, Node, NodeCert, NodeDescription, NodeId,
+    NodeSpec, NodeStatus, PublishedPort, Service, ServiceId, ServiceSpec, Stack, Task, TaskAddress,
+    TaskId, TaskState, TaskStatus, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -52,7 +52,14 @@ pub enum Op {
         /// At the opening of a session: where it is.
         addr: Option<(Ipv4Addr, u16)>,
     },
-    /// Its tasks are orphaned.
+    /// The certificate a node holds, as it shows it.
+    SetNodeCert {
+        /// Which.
+        id: NodeId,
+        /// As it is.
+        cert: NodeCert,
+    },
+    /// Its tasks are orphaned, its certificates revoked.
     RemoveNode(NodeId),
     /// With its VNI and subnet chosen.
     CreateNetwork(Box<Network>),

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod blob;
+pub mod ca;
 pub mod cluster;
 pub mod completions;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod network;
 pub mod node;
 pub mod recovered;
 pub mod restore;
+pub mod role;
 pub mod rows;
 pub mod secret;
 pub mod service;
@@ -78,6 +80,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Leave(args) => leave::run(&client, args).await?,
         Command::Status(args) => status::run(&client, args).await?,
         Command::Cluster(args) => cluster::run(&client, args).await?,
+        Command::Ca(args) => ca::run(&client, args).await?,
         Command::Node(args) => node::run(&client, args).await?,
         Command::Network(args) => network::run(&client, args).await?,
         Command::Deploy(args) => deploy::run(&client, args).await?,

@@ -3,6 +3,7 @@
 mod filter;
 
 use super::Each;
+use super::role;
 use super::rows::{NodeRow, all};
 use super::tasks;
 use crate::client::Client;
@@ -16,7 +17,7 @@ use api::proto::{
 use filter::Filters;
 use std::collections::BTreeMap;
 
-/// Nodes: list, inspect, update, remove
+/// Nodes: list, inspect, update, promote, demote, remove
 #[derive(Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
@@ -76,6 +77,17 @@ enum Command {
                             --availability drain node2"
     )]
     Update(Update),
+    /// Make workers managers; done once they vote
+    #[command(
+        after_help = "Nothing on the node restarts.\n\nExample:\n  clusterctl node promote node2 node3"
+    )]
+    Promote(role::Args),
+    /// Make managers workers
+    #[command(
+        after_help = "Nothing on the node restarts. Refused when the managers that remain could decide nothing.\n\n\
+                      Example:\n  clusterctl node demote node3"
+    )]
+    Demote(role::Args),
     /// Remove a node that has left or is down
     Rm {
         /// Remove it though it is up, or may still run tasks of exclusive services, which then run twice; make sure
@@ -147,6 +159,14 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Command::Update(mut update) => {
             update.node = named(client, vec![update.node]).await?.remove(0);
             run_update(client, update).await
+        }
+        Command::Promote(mut args) => {
+            args.nodes = named(client, args.nodes).await?;
+            role::run(client, args, Role::Manager).await
+        }
+        Command::Demote(mut args) => {
+            args.nodes = named(client, args.nodes).await?;
+            role::run(client, args, Role::Worker).await
         }
         Command::Rm { force, nodes } => {
             let mut each = Each::default();
@@ -229,18 +249,27 @@ async fn ls(client: &Client, format: Format, quiet: bool, filter: &[String]) -> 
             node.description.hostname.clone(),
             state(row),
             availability(node.spec.availability).into(),
-            match (node.spec.role, row.leader, row.reachable) {
-                (Role::Worker, ..) => "",
-                (_, true, _) => "leader",
-                (_, _, true) => "reachable",
-                _ => "unreachable",
-            }
-            .into(),
+            manager(row).into(),
             node.addr.to_string(),
             row.tasks.to_string(),
             node.description.version.clone(),
         ]
     })
+}
+
+/// What it is among the managers, or on its way to be.
+fn manager(row: &NodeRow) -> &'static str {
+    match (row.node.spec.role, row.node.cert.role) {
+        (Role::Worker, Role::Worker) => "",
+        (Role::Worker, Role::Manager) => "demoting",
+        (Role::Manager, _) if row.leader => "leader",
+        (Role::Manager, Role::Worker) => "promoting",
+        (Role::Manager, Role::Manager) => match (row.voter, row.reachable) {
+            (true, true) => "reachable",
+            (true, false) => "unreachable",
+            (false, _) => "catching up",
+        },
+    }
 }
 
 fn state(row: &NodeRow) -> String {

@@ -11,6 +11,8 @@ pub struct NodeRow {
     pub node: Node,
     pub leader: bool,
     pub reachable: bool,
+    pub voter: bool,
+    pub manager: bool,
     pub tasks: u32,
     /// It is ready, and has missed some heartbeats.
     pub suspect: bool,
@@ -29,6 +31,8 @@ impl TryFrom<proto::NodeRow> for NodeRow {
             node,
             leader: row.leader,
             reachable: row.reachable,
+            voter: row.voter,
+            manager: row.manager,
             tasks: row.tasks,
             suspect: row.suspect,
             twin: Some(row.twin).filter(|addr| !addr.is_empty()),

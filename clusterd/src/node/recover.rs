@@ -60,7 +60,7 @@ impl Node {
                 "this machine belongs to no cluster; `clusterctl init` makes one, `clusterctl restore` brings one back from a backup"
             );
         };
-        let who = member.who().clone();
+        let who = member.papers().load().who.clone();
         say(steps, "asking the other managers whether they are there").await;
         let Some(quorum) = member.quorum().await else {
             bail!(
@@ -144,7 +144,10 @@ impl Node {
         let passphrase = Zeroizing::new(start.passphrase);
         let envelope = api::backup::Envelope::read(&file)?;
         let of = convert::cluster_id(&envelope.header.cluster_id)?;
-        refuse_other(slot.as_ref().map(Member::who), of, &start.cluster)?;
+        let member = slot
+            .as_ref()
+            .map(|member| member.papers().load().who.clone());
+        refuse_other(member.as_ref(), of, &start.cluster)?;
         self.check_machine()?;
         let dir = self.places.raft();
         if dir.exists() {

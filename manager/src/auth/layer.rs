@@ -1,7 +1,8 @@
 //! The table as a tower layer.
 
 use super::{CALLER_HEADER, Caller, Denied, Policy, decide};
-use crate::identity::Identity;
+use crate::certificate::Certificate;
+use crate::clock::now;
 use http::{Request, Response};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -114,8 +115,10 @@ fn caller(extensions: &http::Extensions) -> Caller {
         let certificates = info.peer_certs();
         return match certificates.as_deref().and_then(|chain| chain.first()) {
             None => Caller::Unknown(addr),
-            Some(certificate) => match Identity::from_der(certificate) {
-                Ok(identity) => Caller::Peer(identity, addr),
+            // Judged at each call: a connection may outlive the certificate it was made with.
+            Some(certificate) => match Certificate::from_der(certificate) {
+                Ok(read) if read.has_ended(now()) => Caller::Ended(read.identity, addr),
+                Ok(read) => Caller::Peer(read.identity, addr),
                 Err(error) => Caller::Strange(error.to_string()),
             },
         };

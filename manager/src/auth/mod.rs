@@ -26,6 +26,14 @@ pub trait Policy: Send + Sync + 'static {
     fn managers(&self) -> String;
     /// Whether this node is known to be no member any more.
     fn is_gone(&self, node: NodeId) -> bool;
+    /// Whether this node is known to be a manager no more, whatever its certificate says.
+    fn is_demoted(&self, _: NodeId) -> bool {
+        false
+    }
+    /// Whether this node's own certificate has ended.
+    fn has_ended(&self) -> bool {
+        false
+    }
 }
 
 /// Who makes a call, by the connection.
@@ -35,6 +43,8 @@ pub enum Caller {
     Local,
     /// With a certificate of the cluster's CA.
     Peer(Identity, Option<IpAddr>),
+    /// With a certificate of the cluster's CA that has ended.
+    Ended(Identity, Option<IpAddr>),
     /// With a certificate of the CA that names no node.
     Strange(String),
     /// Without a certificate.
@@ -61,6 +71,9 @@ pub enum Denied {
         /// This node's.
         ours: String,
     },
+    /// A certificate that has ended.
+    #[error("the certificate of node {0} has ended: it gets a new one first, by itself")]
+    Ended(NodeId),
     /// A node that was removed.
     #[error("node {0} was removed from the cluster; run `clusterctl leave` on it, then join again")]
     Gone(NodeId),
@@ -114,7 +127,7 @@ pub fn decide(
             Access::Anyone => return Ok(Origin::outside(*addr)),
             _ => return Err(Denied::Unidentified(path.to_owned())),
         },
-        Caller::Peer(peer, addr) => {
+        Caller::Peer(peer, addr) | Caller::Ended(peer, addr) => {
             if let Some(me) = me
                 && me.cluster != peer.cluster
             {
@@ -124,7 +137,16 @@ pub fn decide(
             if policy.is_gone(peer.node) {
                 return Err(Denied::Gone(peer.node));
             }
-            match (peer.role, claim.and_then(Origin::parse)) {
+            if matches!(caller, Caller::Ended(..)) {
+                // Managers that were all off for long have to find each other before anybody can renew anything.
+                let by_manager = peer.role == Role::Manager && !policy.is_demoted(peer.node);
+                let is_raft = access == Access::Manager && path.starts_with("/clusterd.v1.Raft/");
+                let together = by_manager && is_raft && policy.has_ended();
+                if access != Access::Renew && !together {
+                    return Err(Denied::Ended(peer.node));
+                }
+            }
+            match (role(peer, policy), claim.and_then(Origin::parse)) {
                 (Role::Manager, Some(first)) => first,
                 _ if access == Access::Anyone => Origin::outside(*addr),
                 (Role::Manager, None) => Origin::operator(Some(peer.node)),
@@ -132,10 +154,13 @@ pub fn decide(
             }
         }
     };
-    let is_manager = matches!(caller, Caller::Peer(peer, _) if peer.role == Role::Manager);
+    let is_manager = match caller {
+        Caller::Peer(peer, _) | Caller::Ended(peer, _) => role(peer, policy) == Role::Manager,
+        _ => false,
+    };
     let by_worker = origin.kind == OriginKind::Worker;
     match access {
-        Access::Anyone | Access::Node | Access::Read => Ok(origin),
+        Access::Anyone | Access::Node | Access::Renew | Access::Read => Ok(origin),
         Access::Exec if by_worker && !policy.worker_exec() => {
             Err(Denied::Worker(policy.managers()))
         }
@@ -145,6 +170,14 @@ pub fn decide(
         Access::Manager => Err(Denied::ManagersOnly(path.to_owned())),
         Access::Local if *caller == Caller::Local => Ok(origin),
         Access::Local => Err(Denied::LocalOnly(path.to_owned())),
+    }
+}
+
+/// What a caller is: what its certificate says, unless that is known to be over.
+fn role(peer: &Identity, policy: &dyn Policy) -> Role {
+    match peer.role {
+        Role::Manager if policy.is_demoted(peer.node) => Role::Worker,
+        role => role,
     }
 }
 

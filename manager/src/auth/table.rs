@@ -7,6 +7,8 @@ pub enum Access {
     Anyone,
     /// Every node of the cluster.
     Node,
+    /// Every node of the cluster, even when its certificate has ended.
+    Renew,
     /// Managers, for themselves.
     Manager,
     /// People at any node: looks, changes nothing.
@@ -23,6 +25,7 @@ pub enum Access {
 pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Ca/GetRoot", Access::Anyone),
     ("/clusterd.v1.Ca/Issue", Access::Anyone),
+    ("/clusterd.v1.Ca/Renew", Access::Renew),
     ("/clusterd.v1.Dispatch/Session", Access::Node),
     ("/clusterd.v1.Agent/Logs", Access::Manager),
     ("/clusterd.v1.Agent/Exec", Access::Manager),
@@ -41,6 +44,9 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Control/ListNodes", Access::Read),
     ("/clusterd.v1.Control/UpdateNode", Access::Operate),
     ("/clusterd.v1.Control/RemoveNode", Access::Operate),
+    ("/clusterd.v1.Control/SetNodeRole", Access::Operate),
+    ("/clusterd.v1.Control/GetCa", Access::Read),
+    ("/clusterd.v1.Control/RotateCa", Access::Operate),
     ("/clusterd.v1.Control/ListNetworks", Access::Read),
     ("/clusterd.v1.Control/CreateNetwork", Access::Operate),
     ("/clusterd.v1.Control/RemoveNetwork", Access::Operate),

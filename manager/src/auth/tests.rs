@@ -79,11 +79,12 @@ fn expected(path: &str) -> [bool; 5] {
         .split_once('/')
         .unwrap();
     match (service, method) {
+        ("Ca", "Renew") => [false, true, true, false, false],
         ("Ca", _) => [true, true, true, false, false],
         ("Dispatch", _) => [false, true, true, false, false],
         ("Agent" | "Raft", _) => [false, false, true, false, false],
         ("Daemon", _) => [false, false, false, true, true],
-        ("Control", "GetStatus" | "InspectCluster" | "Logs" | "Exec") => {
+        ("Control", "GetStatus" | "InspectCluster" | "GetCa" | "Logs" | "Exec") => {
             [false, true, true, true, true]
         }
         ("Control", method) if method.starts_with("List") => [false, true, true, true, true],

@@ -1,7 +1,8 @@
 //! A cluster of one manager from a backup.
 
 use super::seal;
-use crate::ca::{CaError, issue};
+use crate::ca::{CaError, issue, root_digest};
+use crate::certificate::Certificate;
 use crate::identity::{Identity, KeyRequest, Material};
 use crate::recovery::{self, RecoverError};
 use api::convert;
@@ -83,16 +84,12 @@ impl Restored {
             role: Role::Manager,
         };
         let request = KeyRequest::generate().map_err(CaError::Sign)?;
-        let cert_pem = issue(
-            &cluster.ca,
-            &request.csr_pem,
-            cluster.id,
-            node,
-            Role::Manager,
-            at,
-        )?;
+        let cert_pem = issue(&cluster, &request.csr_pem, node, Role::Manager, at)?;
+        let cert = Certificate::from_pem(&cert_pem)
+            .map_err(damaged)?
+            .record(root_digest(&cluster.ca.cert_pem)?);
         let material = Material {
-            ca_pem: cluster.ca.cert_pem.clone(),
+            ca_pem: cluster.roots_pem(),
             cert_pem,
             key_pem: request.key_pem,
         };
@@ -109,6 +106,7 @@ impl Restored {
             status: NodeStatus::default(),
             addr: host.addr,
             port: host.port,
+            cert,
         }))];
         let ids: Vec<NodeId> = managers.iter().map(|peer| peer.node_id).collect();
         let alone = recovery::alone(&state, &ids, node)?;

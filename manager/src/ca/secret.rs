@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::tls::{TlsError, first_certificate};
+use crate::tls::{TlsError, only_certificate};
 
 /// Wrong tokens one address may show within [`WINDOW`].
 const TRIES: u32 = 10;
 /// For how long wrong tokens are remembered.
 const WINDOW: Duration = Duration::from_secs(60);
+/// Wrong tokens that all addresses together may show within [`WINDOW`].
+const TRIES_ALL: u32 = 100;
 /// Addresses remembered.
 const ADDRESSES: usize = 1024;
 
@@ -45,7 +47,7 @@ impl Tokens {
     /// # Errors
     /// When its root certificate is damaged.
     pub fn of(cluster: &Cluster) -> Result<Self, TlsError> {
-        let ca_digest = ca_digest(&first_certificate(&cluster.ca.cert_pem)?);
+        let ca_digest = ca_digest(&only_certificate(cluster.token_root_pem())?);
         let token = |secret: &str| JoinToken {
             ca_digest: ca_digest.clone(),
             secret: secret.to_owned(),
@@ -84,15 +86,41 @@ fn same(shown: &str, kept: &str) -> bool {
 #[derive(Debug, Default)]
 pub struct Limiter {
     seen: BTreeMap<IpAddr, (u32, Instant)>,
+    /// Of all addresses, those forgotten too.
+    all: Option<(u32, Instant)>,
+}
+
+/// Who has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// This address has shown too many wrong tokens.
+    Address(Duration),
+    /// All together have.
+    Everybody(Duration),
+}
+
+fn left(count: u32, since: Instant, tries: u32, now: Instant) -> Option<Duration> {
+    let left = (since + WINDOW).checked_duration_since(now)?;
+    (count >= tries && !left.is_zero()).then_some(left)
+}
+
+fn count(entry: &mut (u32, Instant), now: Instant) {
+    if entry.1 + WINDOW <= now {
+        *entry = (0, now);
+    }
+    entry.0 = entry.0.saturating_add(1);
 }
 
 impl Limiter {
     /// How long this address has to wait before it may try again; none when it may.
     #[must_use]
-    pub fn wait(&self, addr: IpAddr, now: Instant) -> Option<Duration> {
-        let (count, since) = self.seen.get(&addr)?;
-        let left = (*since + WINDOW).checked_duration_since(now)?;
-        (*count >= TRIES && !left.is_zero()).then_some(left)
+    pub fn wait(&self, addr: IpAddr, now: Instant) -> Option<Wait> {
+        let own = self.seen.get(&addr).copied();
+        if let Some(wait) = own.and_then(|(count, since)| left(count, since, TRIES, now)) {
+            return Some(Wait::Address(wait));
+        }
+        let (count, since) = self.all?;
+        left(count, since, TRIES_ALL, now).map(Wait::Everybody)
     }
 
     /// Notes a wrong token.
@@ -109,11 +137,8 @@ impl Limiter {
                 self.seen.remove(&oldest);
             }
         }
-        let entry = self.seen.entry(addr).or_insert((0, now));
-        if entry.1 + WINDOW <= now {
-            *entry = (0, now);
-        }
-        entry.0 = entry.0.saturating_add(1);
+        count(self.seen.entry(addr).or_insert((0, now)), now);
+        count(self.all.get_or_insert((0, now)), now);
     }
 }
 
@@ -158,7 +183,7 @@ mod tests {
             assert_eq!(limiter.wait(addr(1), start), None);
             limiter.wrong(addr(1), start);
         }
-        assert_eq!(limiter.wait(addr(1), start), Some(WINDOW));
+        assert_eq!(limiter.wait(addr(1), start), Some(Wait::Address(WINDOW)));
         assert_eq!(limiter.wait(addr(2), start), None);
         assert_eq!(limiter.wait(addr(1), start + WINDOW), None);
         limiter.wrong(addr(1), start + WINDOW);
@@ -173,5 +198,9 @@ mod tests {
             limiter.wrong(addr(n), start);
         }
         assert_eq!(limiter.seen.len(), ADDRESSES);
+        // And who takes an address for each guess gets no further.
+        let wait = limiter.wait(addr(9_999), start);
+        assert_eq!(wait, Some(Wait::Everybody(WINDOW)));
+        assert_eq!(limiter.wait(addr(9_999), start + WINDOW), None);
     }
 }

@@ -1,15 +1,18 @@
 //! The one service that is open to who has no certificate yet. `Issue` is served by the leader.
 
-use super::{Limiter, issue, role_of};
-use crate::auth::Origin;
+use super::renew::RenewError;
+use super::{CaError, Limiter, Renewal, Wait, issue, role_of, root_digest};
+use crate::auth::{Caller, Origin};
+use crate::certificate::Certificate;
 use crate::clock::now;
 use crate::control::propose_status;
 use api::convert;
-use api::model::{Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Role};
+use api::model::{Meta, Node, NodeCert, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus};
 use api::proto::ca_server;
-use api::proto::{GetRootRequest, IssueRequest, Issued, Root};
+use api::proto::{GetRootRequest, IssueRequest, Issued, RenewRequest, Renewed, Root};
 use api::state::{Op, State, Transaction};
 use raft_store::Handle;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -41,8 +44,13 @@ impl CaService {
         let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         match limiter.wait(addr, Instant::now()) {
             None => Ok(()),
-            Some(wait) => Err(Status::resource_exhausted(format!(
+            Some(Wait::Address(wait)) => Err(Status::resource_exhausted(format!(
                 "too many wrong join tokens from {addr}; try again in {} s",
+                wait.as_secs() + 1
+            ))),
+            Some(Wait::Everybody(wait)) => Err(Status::resource_exhausted(format!(
+                "too many wrong join tokens from many addresses; nobody may join for {} s; if nobody tries on \
+                 purpose, give the token with `clusterctl join-token` anew",
                 wait.as_secs() + 1
             ))),
         }
@@ -102,8 +110,12 @@ fn broken_off(state: &State, wish: &Wish, managers: &[NodeId]) -> Vec<NodeId> {
 #[tonic::async_trait]
 impl ca_server::Ca for CaService {
     async fn get_root(&self, _: Request<GetRootRequest>) -> Result<Response<Root>, Status> {
+        let known = self
+            .handle
+            .read(|state| state.cluster().map(|c| c.token_root_pem().to_owned()));
         Ok(Response::new(Root {
-            cert_pem: self.ca_pem.to_string(),
+            cert_pem: known.unwrap_or_else(|| self.ca_pem.to_string()),
+            at: now().0,
         }))
     }
 
@@ -134,8 +146,12 @@ impl ca_server::Ca for CaService {
         };
         let wish = read(&request)?;
         let (id, at) = (NodeId::random(), now());
-        let cert_pem = issue(&cluster.ca, &request.csr_pem, cluster.id, id, role, at)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let cert_pem =
+            issue(&cluster, &request.csr_pem, id, role, at).map_err(|e| ca_status(&e))?;
+        let issuer = root_digest(&cluster.ca.cert_pem).map_err(|e| ca_status(&e))?;
+        let cert = Certificate::from_pem(&cert_pem)
+            .map_err(|e| Status::internal(e.to_string()))?
+            .record(issuer);
         let managers = self.handle.managers();
         let voters: Vec<NodeId> = managers
             .iter()
@@ -147,7 +163,7 @@ impl ca_server::Ca for CaService {
             .into_iter()
             .map(Op::RemoveNode)
             .collect();
-        ops.push(Op::CreateNode(Box::new(new_node(id, role, &wish))));
+        ops.push(Op::CreateNode(Box::new(new_node(id, cert, &wish))));
         self.handle
             .propose(Transaction { at, ops })
             .await
@@ -162,16 +178,79 @@ impl ca_server::Ca for CaService {
                 .into_iter()
                 .map(|manager| manager.peer.addr)
                 .collect(),
+            roots_pem: cluster.roots_pem(),
+        }))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Renewed>, Status> {
+        // Who asks, however many managers have passed it on.
+        let asks = request
+            .extensions()
+            .get::<Origin>()
+            .and_then(|origin| origin.node);
+        let asks = asks.or_else(|| match request.extensions().get::<Caller>() {
+            Some(Caller::Peer(peer, _) | Caller::Ended(peer, _)) => Some(peer.node),
+            _ => None,
+        });
+        let node =
+            asks.ok_or_else(|| Status::unauthenticated("a node is known by its certificate"))?;
+        let csr_pem = request.into_inner().csr_pem;
+        if csr_pem.len() > CSR_MAX {
+            return Err(Status::invalid_argument(
+                "the certificate request is too long",
+            ));
+        }
+        self.handle
+            .linearizable()
+            .await
+            .map_err(|e| propose_status(e, false))?;
+        let managers: BTreeSet<NodeId> = self
+            .handle
+            .managers()
+            .into_iter()
+            .map(|manager| manager.peer.node_id)
+            .collect();
+        let (state, at) = (self.handle.read(State::clone), now());
+        let renewal = Renewal::decide(&state, &managers, node, &csr_pem, at).map_err(|error| {
+            let text = error.to_string();
+            match error {
+                RenewError::Gone(_) | RenewError::OtherKey(_) => {
+                    tracing::warn!(%node, "no new certificate: {text}");
+                    Status::permission_denied(text)
+                }
+                RenewError::NoCluster => Status::failed_precondition(text),
+                RenewError::Ca(error) => ca_status(&error),
+            }
+        })?;
+        if let Some(cert) = renewal.first_seen {
+            let ops = vec![Op::SetNodeCert { id: node, cert }];
+            self.handle
+                .propose(Transaction { at, ops })
+                .await
+                .map_err(|e| propose_status(e, true))?;
+        }
+        tracing::info!(%node, role = renewal.role.as_str(), "a node's certificate was renewed");
+        Ok(Response::new(Renewed {
+            role: renewal.role.as_str().into(),
+            cert_pem: renewal.cert_pem,
+            roots_pem: renewal.roots_pem,
         }))
     }
 }
 
-fn new_node(id: NodeId, role: Role, wish: &Wish) -> Node {
+fn ca_status(error: &CaError) -> Status {
+    match error {
+        CaError::Request(_) => Status::invalid_argument(error.to_string()),
+        _ => Status::internal(error.to_string()),
+    }
+}
+
+fn new_node(id: NodeId, cert: NodeCert, wish: &Wish) -> Node {
     Node {
         id,
         meta: Meta::default(),
         spec: NodeSpec {
-            role,
+            role: cert.role,
             ..NodeSpec::default()
         },
         description: NodeDescription {
@@ -181,5 +260,6 @@ fn new_node(id: NodeId, role: Role, wish: &Wish) -> Node {
         status: NodeStatus::default(),
         addr: wish.addr,
         port: wish.port,
+        cert,
     }
 }

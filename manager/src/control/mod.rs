@@ -6,6 +6,7 @@
 
 mod backups;
 mod blobs;
+mod ca;
 mod cluster;
 mod deploy;
 mod exec;
@@ -15,6 +16,7 @@ mod merge;
 mod networks;
 mod nodes;
 mod refusal;
+mod roles;
 mod services;
 mod stacks;
 mod status;
@@ -222,6 +224,9 @@ delegate! {
     list_nodes(ListNodesRequest) -> ListNodesReply = nodes::list,
     update_node(UpdateNodeRequest) -> Node = nodes::update,
     remove_node(RemoveNodeRequest) -> RemoveNodeReply = nodes::remove,
+    set_node_role(SetNodeRoleRequest) -> SetNodeRoleReply = roles::set,
+    get_ca(GetCaRequest) -> CaStatus = ca::get,
+    rotate_ca(RotateCaRequest) -> CaStatus = ca::rotate,
     list_networks(ListNetworksRequest) -> ListNetworksReply = networks::list,
     create_network(CreateNetworkRequest) -> Network = networks::create,
     remove_network(RemoveNetworkRequest) -> RemoveNetworkReply = networks::remove,

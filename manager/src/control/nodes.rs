@@ -8,17 +8,17 @@ use api::proto::{
     UpdateNodeRequest,
 };
 use api::state::{Op, State};
+use raft_store::ManagerState;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tonic::Status;
 
 pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNodesReply, Status> {
-    // Leader, reachable.
-    let managers: BTreeMap<NodeId, (bool, bool)> = control
+    let managers: BTreeMap<NodeId, ManagerState> = control
         .handle
         .managers()
         .into_iter()
-        .map(|manager| (manager.peer.node_id, (manager.leader, manager.reachable)))
+        .map(|manager| (manager.peer.node_id, manager))
         .collect();
     let rows = control
         .read(|state| {
@@ -54,20 +54,21 @@ pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNo
 fn row(
     state: &State,
     node: &api::model::Node,
-    managers: &BTreeMap<NodeId, (bool, bool)>,
+    managers: &BTreeMap<NodeId, ManagerState>,
 ) -> NodeRow {
     let tasks = state
         .tasks_of_node(node.id)
         .filter(|task| !task.status.state.is_ended())
         .count();
-    let (leader, reachable) = managers
-        .get(&node.id)
-        .copied()
-        .unwrap_or((false, node.status.state == NodeState::Ready));
+    let manager = managers.get(&node.id);
     NodeRow {
         node: Some(node.into()),
-        leader,
-        reachable,
+        leader: manager.is_some_and(|manager| manager.leader),
+        reachable: manager.map_or(node.status.state == NodeState::Ready, |manager| {
+            manager.reachable
+        }),
+        voter: manager.is_some_and(|manager| manager.voter),
+        manager: manager.is_some(),
         tasks: u32::try_from(tasks).unwrap_or(u32::MAX),
         ..NodeRow::default()
     }

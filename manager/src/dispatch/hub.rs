@@ -3,6 +3,7 @@
 //! Cancel-safe: each branch of its loop either completes or has taken nothing.
 
 mod acks;
+mod standings;
 mod twin;
 
 use super::core::Core;
@@ -11,9 +12,10 @@ use super::liveness::{Liveness, TICK};
 use super::overview::Overview;
 use super::parts::parts;
 use super::session::Heard;
+use super::standing::{self, gone, managers};
 use super::statuses::{self, Report};
 use crate::clock::now;
-use api::model::{ClusterSpec, NodeDescription, NodeId, NodeState, NodeStatus};
+use api::model::{ClusterSpec, NodeCert, NodeDescription, NodeId, NodeState, NodeStatus, Role};
 use api::proto::manager_message::Message as ToAgent;
 use api::proto::{Assignments, ManagerMessage, Welcome};
 use api::state::{Event, Op, State, Transaction};
@@ -62,6 +64,7 @@ pub struct Opening {
     pub addr: (Ipv4Addr, u16),
     /// Which boot of which machine; empty where it doesn't say.
     pub instance: Bytes,
+    pub cert: Option<NodeCert>,
     pub out: mpsc::Sender<Result<ManagerMessage, Status>>,
     pub over: CancellationToken,
     pub heard: Heard,
@@ -122,21 +125,6 @@ pub fn start(
     )
 }
 
-/// `host:port` of every manager that votes; all of them when none does yet.
-fn managers(handle: &Handle) -> Vec<String> {
-    let all = handle.managers();
-    let mut addrs: Vec<String> = all
-        .iter()
-        .filter(|manager| manager.voter)
-        .map(|manager| manager.peer.addr.clone())
-        .collect();
-    if addrs.is_empty() {
-        addrs = all.into_iter().map(|manager| manager.peer.addr).collect();
-    }
-    addrs.sort();
-    addrs
-}
-
 struct Session {
     number: u64,
     out: mpsc::Sender<Result<ManagerMessage, Status>>,
@@ -148,6 +136,8 @@ struct Session {
     acknowledged: u64,
     /// It has got its full message.
     open: bool,
+    /// What it was told to be, and at which revision of the cluster.
+    told: Option<(Role, u64)>,
 }
 
 /// A proposal that has come back.
@@ -259,6 +249,7 @@ impl Hub {
             description,
             addr,
             instance,
+            cert,
             out,
             over,
             heard,
@@ -295,13 +286,15 @@ impl Hub {
                 addr: addr.0,
                 acknowledged: 0,
                 open: false,
+                told: None,
             },
         );
         self.overview.has_session(node, instance);
         let same = self.is_certain
             && known.status.state == NodeState::Ready
             && known.description == description
-            && (known.addr, known.port) == addr;
+            && (known.addr, known.port) == addr
+            && cert.as_ref().is_none_or(|cert| *cert == known.cert);
         let handle = self.handle.clone();
         if same {
             // Another may lead by now, and what this one knows be old. What is written proves the same below.
@@ -315,7 +308,9 @@ impl Hub {
             }));
             return;
         }
-        let op = Op::SetNodeStatus {
+        let mut ops: Vec<Op> = Vec::new();
+        ops.extend(cert.map(|cert| Op::SetNodeCert { id: node, cert }));
+        ops.push(Op::SetNodeStatus {
             id: node,
             status: NodeStatus {
                 state: NodeState::Ready,
@@ -324,13 +319,10 @@ impl Hub {
             },
             description: Some(description),
             addr: Some(addr),
-        };
+        });
         self.proposals.push(Box::pin(async move {
             let outcome = handle
-                .propose(Transaction {
-                    at: now(),
-                    ops: vec![op],
-                })
+                .propose(Transaction { at: now(), ops })
                 .await
                 .map(drop);
             Proposed::Ready {
@@ -370,6 +362,7 @@ impl Hub {
         tracing::info!(%node, tasks = full.tasks.len(), "session open");
         self.send(node, ToAgent::Welcome(welcome));
         self.assign(node, full);
+        self.tell_standings(Some(node));
     }
 
     fn closed(&mut self, node: NodeId, number: u64) {
@@ -462,6 +455,7 @@ impl Hub {
         }
         self.liveness.tick(at);
         self.confirm();
+        self.tell_standings(None);
         if self.judging {
             return;
         }
@@ -536,10 +530,4 @@ fn spec(handle: &Handle) -> ClusterSpec {
     handle
         .read(|state| state.cluster().map(|cluster| cluster.spec.clone()))
         .unwrap_or_default()
-}
-
-fn gone(node: NodeId) -> Status {
-    Status::permission_denied(format!(
-        "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
-    ))
 }

@@ -2,8 +2,10 @@
 
 use super::hub::{HubHandle, Message, Opening};
 use super::statuses::{Ack, Report};
+use crate::ca::issuer_of;
+use crate::certificate::Certificate;
 use api::convert;
-use api::model::{NodeDescription, NodeId, TaskId, TaskStatus};
+use api::model::{NodeCert, NodeDescription, NodeId, TaskId, TaskStatus};
 use api::proto::agent_message::Message as FromAgent;
 use api::proto::{AgentMessage, ManagerMessage, StatusBatch};
 use api::state::{Op, Transaction};
@@ -101,6 +103,7 @@ pub async fn open(
             hello.port
         )));
     }
+    let cert = read_certificate(handle, node, &hello.cert_pem)?;
     let (out, rx) = mpsc::channel(QUEUE);
     let over = CancellationToken::new();
     let heard = Heard::new(hub.base);
@@ -111,6 +114,7 @@ pub async fn open(
         description,
         addr: (addr, port),
         instance: hello.instance,
+        cert,
         out: out.clone(),
         over: over.clone(),
         heard: heard.clone(),
@@ -134,6 +138,38 @@ pub async fn open(
     };
     tasks.spawn(reader.run(stream));
     Ok(ReceiverStream::new(rx))
+}
+
+/// What is to be kept of the certificate that a node shows; none when it shows none.
+fn read_certificate(handle: &Handle, node: NodeId, pem: &str) -> Result<Option<NodeCert>, Status> {
+    if pem.is_empty() {
+        return Ok(None);
+    }
+    let unfit = |why: String| Status::invalid_argument(format!("the certificate of hello: {why}"));
+    let read = Certificate::from_pem(pem).map_err(|e| unfit(e.to_string()))?;
+    if read.identity.node != node {
+        return Err(unfit(format!("it is node {}'s", read.identity.node)));
+    }
+    let known = handle.read(|state| {
+        let known = state.nodes().get(&node).map(|known| known.cert.clone());
+        known.zip(state.cluster().cloned())
+    });
+    let Some((known, cluster)) = known else {
+        // The hub says that it is gone.
+        return Ok(None);
+    };
+    // Most show what is known already. Two certificates of one second differ in who signed them.
+    if cluster.retiring.is_none()
+        && !known.issuer.is_empty()
+        && known == read.record(known.issuer.clone())
+    {
+        return Ok(Some(known));
+    }
+    let issuer = issuer_of(&cluster, pem, read.not_after);
+    if issuer.is_empty() {
+        return Err(unfit("it is not of this cluster's CA".into()));
+    }
+    Ok(Some(read.record(issuer)))
 }
 
 struct Reader {

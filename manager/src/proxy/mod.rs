@@ -88,7 +88,10 @@ pub fn is_leaders(path: &str) -> bool {
     path.starts_with("/clusterd.v1.Control/")
         || matches!(
             path,
-            "/clusterd.v1.Ca/Issue" | "/clusterd.v1.Raft/JoinRaft" | "/clusterd.v1.Raft/LeaveRaft"
+            "/clusterd.v1.Ca/Issue"
+                | "/clusterd.v1.Ca/Renew"
+                | "/clusterd.v1.Raft/JoinRaft"
+                | "/clusterd.v1.Raft/LeaveRaft"
         )
 }
 

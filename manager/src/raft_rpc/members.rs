@@ -11,22 +11,25 @@ use raft_store::Handle;
 use raft_store::wire::VERSION;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 
+/// How long another manager may take to take the lead over.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// How long between two rounds over the managers.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Under which a manager says its version as it joins.
 const VERSION_KEY: &str = "clusterd-manager-version";
 
-/// Asks the managers in turn, again and again while none can be reached, to take this one in.
+/// Asks the managers in turn, again and again while none can be reached, to take this one in. The log's index at which
+/// it has become one of them.
 pub async fn join_raft(
     dialer: &Dialer,
     managers: &[String],
     addr: &str,
     bound: Duration,
-) -> Result<(), Status> {
+) -> Result<u64, Status> {
     let deadline = Instant::now() + bound;
     let mut last = Status::failed_precondition("no manager is known that could take this one in");
     loop {
@@ -38,7 +41,7 @@ pub async fn join_raft(
             request.metadata_mut().insert(VERSION_KEY, VERSION.into());
             let asked = client.join_raft(request);
             match timeout_at(deadline, asked).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(reply)) => return Ok(reply.into_inner().index),
                 Ok(Err(status)) if is_passing(status.code()) => {
                     last = Status::unavailable(format!("{manager}: {}", reason(&status)));
                 }
@@ -138,12 +141,31 @@ pub async fn take_in(handle: &Handle, node: NodeId, addr: &str) -> Result<JoinRa
         .await
         .map_err(|e| propose_status(e, false))?;
     Ok(JoinRaftReply {
+        index: handle.members_index(),
         managers: handle
             .managers()
             .into_iter()
             .map(|manager| manager.peer.addr)
             .collect(),
     })
+}
+
+/// On the leader: gives the lead to the manager that is furthest, and waits until it has it.
+pub async fn hand_over(handle: &Handle, me: NodeId) -> Result<(), Status> {
+    let managers = handle.managers();
+    let next = managers
+        .iter()
+        .filter(|manager| manager.voter && manager.peer.node_id != me)
+        .min_by_key(|manager| (!manager.reachable, manager.lag))
+        .ok_or_else(|| Status::failed_precondition("there is no other manager that could lead"))?;
+    let mut leadership = handle.leadership();
+    handle
+        .transfer_leadership(next.peer.node_id)
+        .await
+        .map_err(|e| propose_status(e, false))?;
+    // Not taken in time: the next try asks again.
+    let _ = timeout(TAKE_OVER, leadership.wait_for(|now| !now.own)).await;
+    Ok(())
 }
 
 /// On the leader: makes a node a manager no more. Should it be the leader itself, it hands the lead over and
@@ -166,22 +188,13 @@ pub async fn take_out(
     let others = managers
         .iter()
         .filter(|manager| manager.voter && manager.peer.node_id != node);
-    let mut others: Vec<_> = others.collect();
-    if others.is_empty() {
+    if others.count() == 0 {
         return Err(Status::failed_precondition(
             "this is the only manager: without it there is no cluster; take out the other nodes first, then leave with --force",
         ));
     }
     if node == me {
-        // The one that is furthest takes over soonest.
-        others.sort_by_key(|manager| (!manager.reachable, manager.lag));
-        if let Some(next) = others.first() {
-            let next = next.peer.node_id;
-            handle
-                .transfer_leadership(next)
-                .await
-                .map_err(|e| propose_status(e, false))?;
-        }
+        hand_over(handle, me).await?;
         return Err(retry_elsewhere("the lead is being handed over"));
     }
     tracing::info!(%node, "a manager goes out");

@@ -6,7 +6,7 @@ mod members;
 mod server;
 
 pub(crate) use client::Network;
-pub(crate) use members::{join_raft, leave_raft};
+pub(crate) use members::{hand_over, join_raft, leave_raft};
 pub(crate) use server::RaftService;
 
 use api::proto::HealthReply;

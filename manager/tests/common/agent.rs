@@ -29,6 +29,7 @@ pub struct Agent {
     pub heard: u64,
     pub paces: Vec<Pace>,
     pub notices: Vec<String>,
+    pub standing: Option<Standing>,
 }
 
 impl Agent {
@@ -48,6 +49,7 @@ impl Agent {
             addr: std::net::Ipv4Addr::LOCALHOST.into(),
             port: hand.port.into(),
             instance: Bytes::from_static(instance),
+            cert_pem: hand.material.lock().unwrap().cert_pem.clone(),
         };
         tx.send(AgentMessage {
             message: Some(FromAgent::Hello(hello)),
@@ -73,6 +75,7 @@ impl Agent {
             heard: 0,
             paces: Vec::new(),
             notices: Vec::new(),
+            standing: None,
         };
         let welcome = match agent.rx.message().await? {
             Some(ManagerMessage {
@@ -96,6 +99,7 @@ impl Agent {
             Some(ToAgent::HeartbeatHeard(sequence)) => self.heard = sequence,
             Some(ToAgent::Pace(pace)) => self.paces.push(pace),
             Some(ToAgent::Notice(text)) => self.notices.push(text),
+            Some(ToAgent::Standing(standing)) => self.standing = Some(standing),
             Some(ToAgent::Welcome(_)) => panic!("welcomed twice"),
             None => return Err(Status::ok("the stream has ended")),
         }

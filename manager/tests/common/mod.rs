@@ -12,12 +12,13 @@ use api::proto::{GetRootRequest, IssueRequest, Issued};
 use manager::auth::{Policy, guard};
 use manager::dialer::{Dialer, unidentified};
 use manager::identity::{Identity, KeyRequest, Material};
+use manager::revoked::Guarded;
 use manager::tls::{self, Tls};
 use manager::{Founding, Manager, ManagerConfig, Pace};
 use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -66,12 +67,12 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// A connection that breaks off when its process is taken for dead.
 struct Cut {
-    stream: TlsStream<TcpStream>,
+    stream: Guarded<TlsStream<TcpStream>>,
     dead: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Connected for Cut {
-    type ConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
+    type ConnectInfo = <Guarded<TlsStream<TcpStream>> as Connected>::ConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.stream.connect_info()
@@ -131,8 +132,12 @@ impl Door {
                 };
                 let (tx, acceptor) = (tx.clone(), TlsAcceptor::from(tls.server()));
                 let dead = Box::pin(accepting.clone().cancelled_owned());
+                let revoked = tls.revoked().clone();
                 tokio::spawn(async move {
-                    if let Ok(stream) = acceptor.accept(stream).await {
+                    if let Ok(stream) = acceptor.accept(stream).await
+                        && let peer = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec)
+                        && let Ok(stream) = revoked.guard(stream, peer.as_deref())
+                    {
                         let _ = tx.send(Ok::<_, io::Error>(Cut { stream, dead })).await;
                     }
                 });
@@ -209,7 +214,7 @@ impl Boss {
         let (listener, addr) = listen().await;
         let port = listener.local_addr().unwrap().port();
         let founding =
-            Founding::new(spec, description("node1"), HOST, port, manager::now()).unwrap();
+            Founding::new(spec, None, description("node1"), HOST, port, manager::now()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let tls = Tls::new(&founding.material).unwrap();
         let dialer = Dialer::new(tls.clone());
@@ -340,6 +345,7 @@ pub struct Hand {
     pub hostname: String,
     pub port: u16,
     pub dialer: Dialer,
+    pub material: Mutex<Material>,
     pub door: Option<Door>,
 }
 
@@ -369,7 +375,22 @@ impl Hand {
             hostname: hostname.into(),
             port,
             dialer,
+            material: Mutex::new(material),
             door,
+        }
+    }
+
+    /// A manager's own agent.
+    pub fn of(boss: &Boss, material: &Material) -> Self {
+        let identity = Identity::from_pem(&material.cert_pem).unwrap();
+        Self {
+            identity,
+            id: identity.node,
+            hostname: "node1".into(),
+            port: boss.door.port,
+            dialer: boss.dialer.clone(),
+            material: Mutex::new(material.clone()),
+            door: None,
         }
     }
 

@@ -34,6 +34,7 @@ fn options(dir: &Path, n: u128) -> Options {
         addr: addr(n),
         heartbeat_ms: 50,
         election_ms: 300..600,
+        stands: true,
         snapshot_every: 200,
     }
 }

@@ -70,11 +70,13 @@ impl World {
                 cert_pem: String::new(),
                 key_pem: String::new(),
             },
+            retiring: None,
             tokens: JoinSecrets {
                 worker: String::new(),
                 manager: String::new(),
             },
             recovery: Default::default(),
+            revoked: Default::default(),
         };
         self.apply(vec![Op::CreateCluster(Box::new(cluster))]);
     }
@@ -98,6 +100,7 @@ impl World {
             },
             addr: [192, 168, low[0], low[1]].into(),
             port: 2377,
+            cert: NodeCert::default(),
         };
         self.apply(vec![Op::CreateNode(Box::new(node))]);
         id

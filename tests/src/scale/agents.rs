@@ -157,6 +157,7 @@ async fn join(
         description: Some((&description).into()),
         addr: addr.into(),
         port: 2377,
+        cert_pem: issued.cert_pem.clone(),
         ..Hello::default()
     };
     let material = Material {

@@ -20,7 +20,7 @@ pub async fn one_manager(dir: &Path, spec: ClusterSpec) -> Result<(Manager, Foun
         hostname: "manager".into(),
         ..NodeDescription::default()
     };
-    let founding = Founding::new(spec, description, addr, 2377, manager::now())?;
+    let founding = Founding::new(spec, None, description, addr, 2377, manager::now())?;
     let config = ManagerConfig {
         dir: dir.to_owned(),
         identity: founding.identity,

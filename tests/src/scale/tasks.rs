@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use api::{
     model::{
-        ClusterSpec, ContainerSpec, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState,
-        NodeStatus, Service, ServiceId, ServiceMode, ServiceSpec, TaskTemplate,
+        ClusterSpec, ContainerSpec, Meta, Node, NodeCert, NodeDescription, NodeId, NodeSpec,
+        NodeState, NodeStatus, Service, ServiceId, ServiceMode, ServiceSpec, TaskTemplate,
     },
     state::{Op, State, Transaction},
 };
@@ -55,6 +55,7 @@ fn node(number: u32) -> Op {
         },
         addr: Ipv4Addr::from(0x0a00_0000 + number),
         port: 2377,
+        cert: NodeCert::default(),
     }))
 }
 

@@ -58,6 +58,7 @@ pub(super) fn node(id: u128) -> Node {
         status: NodeStatus::default(),
         addr: Ipv4Addr::LOCALHOST,
         port: 2377,
+        cert: NodeCert::default(),
     }
 }
 
@@ -159,11 +160,13 @@ fn cluster(id: u128) -> Cluster {
             cert_pem: String::new(),
             key_pem: String::new(),
         },
+        retiring: None,
         tokens: JoinSecrets {
             worker: String::new(),
             manager: String::new(),
         },
         recovery: Default::default(),
+        revoked: BTreeMap::new(),
     }
 }
 

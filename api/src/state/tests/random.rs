@@ -243,6 +243,10 @@ fn op(state: &State, kind: usize, draw: &mut Draw, revision: u64) -> Op {
                 addr: None,
             }
         }
+        7 if draw.once_in(2) => Op::SetNodeCert {
+            id: draw.node(state),
+            cert: NodeCert::default(),
+        },
         7 => Op::RemoveNode(draw.node(state)),
         8..=10 => {
             let id = draw.free(state.networks().keys().map(|id| id.0), 4);

@@ -1,0 +1,152 @@
+//! Nodes change their roles, and the cluster its CA, while a service runs: no container is touched.
+
+use anyhow::{Context, Result, ensure};
+use cluster_tests::{Lab, Node, places, wait_for};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const STACK: &str = "
+services:
+  t:
+    image: busybox:1
+    command: sleep 100000
+    networks: [n]
+    deploy: {replicas: 3}
+networks: {n: {}}
+";
+
+/// The processes of the service's tasks, by task.
+fn pids(node: &Node<'_>) -> Result<BTreeMap<String, i64>> {
+    let rows = node.run_json(["clusterctl", "service", "ps", "s_t", "--format", "json"])?;
+    let rows = rows.as_array().context("no list")?;
+    let pid = |row: &Value| {
+        let id = row.pointer("/id")?.as_str()?.to_owned();
+        Some((id, row.pointer("/status/pid")?.as_i64()?))
+    };
+    rows.iter().map(|row| pid(row).context("no pid")).collect()
+}
+
+/// What `node ls` says of each node among the managers.
+fn managers(node: &Node<'_>) -> Result<Vec<String>> {
+    let list = node.run_ok(["clusterctl", "node", "ls"])?;
+    let words = list.lines().skip(1).map(|line| {
+        let at = list.lines().next().and_then(|head| head.find("MANAGER"));
+        let rest = at.and_then(|at| line.get(at..)).unwrap_or_default();
+        let word = rest.split_whitespace().next().unwrap_or_default();
+        // A worker's next column is its address.
+        word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+            .to_owned()
+    });
+    Ok(words.collect())
+}
+
+fn count(words: &[String]) -> (usize, usize) {
+    let of = |what: &str| words.iter().filter(|word| *word == what).count();
+    (of("leader"), of("reachable"))
+}
+
+fn daemon(node: &Node<'_>) -> Result<String> {
+    node.run_ok([
+        "sh",
+        "-c",
+        "cat /proc/net/unix | grep -c clusterd.sock; stat -c %Y /run/clusterd/clusterd.sock",
+    ])
+}
+
+fn scenario(lab: &Lab) -> Result<()> {
+    let (first, second, third) = (lab.node(1), lab.node(2), lab.node(3));
+    let archive = places::image("busybox")?.display().to_string();
+    for node in lab.nodes() {
+        node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    }
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    first.run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    let before = pids(&first)?;
+    ensure!(before.len() == 3, "{before:?}");
+    let daemons: Vec<_> = lab
+        .nodes()
+        .map(|node| daemon(&node))
+        .collect::<Result<_>>()?;
+
+    // The only manager stays one.
+    let refused = first.run(["clusterctl", "node", "demote", "node1"])?;
+    ensure!(!refused.status.success(), "the last manager was demoted");
+    ensure!(
+        refused.stderr.contains("node1 stays a manager") && refused.stderr.contains("last manager"),
+        "{}",
+        refused.stderr
+    );
+
+    let two = first
+        .run(["clusterctl", "node", "promote", "node2"])?
+        .checked()?;
+    ensure!(two.stderr.contains("two managers now"), "{}", two.stderr);
+    first.run_ok(["clusterctl", "node", "promote", "node3"])?;
+    // Twice is once; and a new manager's own socket takes what only managers' take.
+    third.run_ok(["clusterctl", "node", "promote", "node3", "node2"])?;
+    assert_eq!(count(&managers(&second)?), (1, 2));
+    assert_eq!(pids(&third)?, before, "a promotion touched a container");
+
+    // The leader, by its own word: another leads.
+    first.run_ok(["clusterctl", "node", "demote", "node1"])?;
+    assert_eq!(count(&managers(&second)?), (1, 1));
+    let gone = first.run_ok(["sh", "-c", "ls /var/lib/clusterd"])?;
+    ensure!(!gone.contains("raft"), "its state stayed: {gone}");
+    // It is a worker as any other.
+    let refused = first.run(["clusterctl", "network", "create", "late"])?;
+    ensure!(
+        refused.stderr.contains("this node is a worker"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(pids(&first)?, before, "a demotion touched a container");
+
+    // Cut off in the middle, it goes on.
+    first.kill()?;
+    second.run_ok(["clusterctl", "node", "promote", "-d", "node1"])?;
+    first.start()?;
+    wait_for("node1 leads or follows again", LIMIT, || {
+        Ok(count(&managers(&second)?) == (1, 2))
+    })?;
+
+    // A new CA, under all of it.
+    let token = second.run_ok(["clusterctl", "join-token", "-q", "worker"])?;
+    second.run_ok(["clusterctl", "ca", "rotate"])?;
+    let shown = third.run_json(["clusterctl", "ca", "show", "--format", "json"])?;
+    assert_eq!(shown["rotating"], false);
+    let digest = shown["digest"].as_str().context("no digest")?;
+    let rotated = second.run_ok(["clusterctl", "join-token", "-q", "worker"])?;
+    ensure!(
+        rotated.contains(digest) && !token.contains(digest),
+        "{rotated}"
+    );
+    for node in lab.nodes() {
+        wait_for("only the new root is trusted", LIMIT, || {
+            let count =
+                node.run_ok(["grep", "-c", "BEGIN", "/var/lib/clusterd/identity/ca.crt"])?;
+            Ok(count.trim() == "1")
+        })?;
+    }
+    third.run_ok(["clusterctl", "network", "create", "after"])?;
+    assert_eq!(pids(&second)?, before, "a new CA touched a container");
+    let now: Vec<_> = lab
+        .nodes()
+        .skip(1)
+        .map(|node| daemon(&node))
+        .collect::<Result<_>>()?;
+    assert_eq!(now, daemons[1..], "a daemon was started again");
+    Ok(())
+}
+
+#[test]
+fn roles_and_the_ca_change_under_a_running_service() {
+    let lab = Lab::builder().nodes(3).managers(1).up().expect("a lab");
+    if let Err(error) = scenario(&lab) {
+        for node in lab.nodes() {
+            eprintln!("{}:\n{}", node.name(), node.log_tail(40));
+        }
+        panic!("{error:?}");
+    }
+}

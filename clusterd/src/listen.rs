@@ -81,10 +81,8 @@ pub fn tls_incoming(
                     // The server may have ended meanwhile.
                     Ok(Ok(stream)) => {
                         let peer = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
-                        match revoked.guard(stream, peer.as_deref()) {
-                            Ok(stream) => drop(tx.send(Ok(stream)).await),
-                            Err(error) => tracing::debug!(?peer_addr, %error, "no connection"),
-                        }
+                        let stream = revoked.guard_caller(stream, peer.as_deref());
+                        drop(tx.send(Ok(stream)).await);
                     }
                     Ok(Err(error)) => tracing::debug!(?peer_addr, %error, "no TLS handshake"),
                     Err(_) => tracing::debug!(?peer_addr, "a TLS handshake took too long"),

@@ -5,15 +5,20 @@
 
 use crate::identity::Identity;
 use api::model::{NodeId, REVOKED_MAX};
+use futures_util::future::BoxFuture;
 use rustls::pki_types::CertificateDer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
+
+/// How long a connection of a node that was removed may last: it is told so.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Who is gone, and which connections would have to end.
 #[derive(Debug, Default)]
@@ -66,7 +71,27 @@ impl Revoked {
         Some(table.open.entry(node).or_default().child_token())
     }
 
-    /// A connection with its handshake done, which ends when its other side is removed.
+    /// A connection that has come in, with its handshake done. It ends when its other side is removed; one who was
+    /// removed before has just the time to hear so, since no call of it is served.
+    pub fn guard_caller<S>(&self, stream: S, peer: Option<&[CertificateDer<'_>]>) -> Guarded<S> {
+        let over: BoxFuture<'static, ()> = match node_of(peer) {
+            Some(node) => match self.admit(node) {
+                Some(over) => Box::pin(async move {
+                    over.cancelled().await;
+                    tokio::time::sleep(LAST_WORD).await;
+                }),
+                None => Box::pin(tokio::time::sleep(LAST_WORD)),
+            },
+            // Nobody that could be removed.
+            None => Box::pin(std::future::pending()),
+        };
+        Guarded {
+            inner: stream,
+            over: Some(over),
+        }
+    }
+
+    /// A connection that was made, with its handshake done, which ends when its other side is removed.
     ///
     /// # Errors
     /// When it was removed before.
@@ -75,36 +100,37 @@ impl Revoked {
         stream: S,
         peer: Option<&[CertificateDer<'_>]>,
     ) -> io::Result<Guarded<S>> {
-        let node = peer
-            .and_then(|chain| chain.first())
-            .and_then(|certificate| Identity::from_der(certificate).ok())
-            .map(|identity| identity.node);
-        let over = match node {
-            Some(node) => self.admit(node).ok_or_else(|| {
-                io::Error::other(format!("node {node} was removed from the cluster"))
-            })?,
-            // Nobody that could be removed.
-            None => CancellationToken::new(),
-        };
-        Ok(Guarded {
-            inner: stream,
-            over: Box::pin(over.cancelled_owned()),
-        })
+        match node_of(peer).filter(|node| self.is_gone(*node)) {
+            Some(node) => Err(io::Error::other(format!(
+                "node {node} was removed from the cluster"
+            ))),
+            None => Ok(self.guard_caller(stream, peer)),
+        }
     }
+}
+
+fn node_of(peer: Option<&[CertificateDer<'_>]>) -> Option<NodeId> {
+    let certificate = peer.and_then(|chain| chain.first())?;
+    let identity = Identity::from_der(certificate).ok()?;
+    Some(identity.node)
 }
 
 /// A connection that ends when its other side is removed from the cluster.
 pub struct Guarded<S> {
     inner: S,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// None once it has.
+    over: Option<BoxFuture<'static, ()>>,
 }
 
 impl<S> Guarded<S> {
     fn check(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.over
-            .as_mut()
-            .poll(cx)
-            .map(|()| io::ErrorKind::ConnectionAborted.into())
+        let Some(over) = &mut self.over else {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        };
+        over.as_mut().poll(cx).map(|()| {
+            self.over = None;
+            io::ErrorKind::ConnectionAborted.into()
+        })
     }
 }
 

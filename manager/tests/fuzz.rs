@@ -207,12 +207,12 @@ fn log(bytes: &[u8]) {
     let _ = untrusted::log_entry(bytes);
 }
 
-fn csr(root: &ClusterCa) -> impl Fn(&[u8]) {
+fn csr(cluster: &Cluster) -> impl Fn(&[u8]) {
     |bytes| {
         if let Ok(text) = std::str::from_utf8(bytes) {
             let at = Timestamp(1_750_000_000_000);
-            let (of, node) = (ClusterId(1), NodeId(2));
-            if let Ok(pem) = ca::issue(root, text, of, node, Role::Worker, at) {
+            let (of, node) = (cluster.id, NodeId(2));
+            if let Ok(pem) = ca::issue(cluster, text, node, Role::Worker, at) {
                 let who = manager::identity::Identity::from_pem(&pem).unwrap();
                 assert!(who.node == node && who.role == Role::Worker && who.cluster == of);
             }
@@ -223,7 +223,17 @@ fn csr(root: &ClusterCa) -> impl Fn(&[u8]) {
 fn all(runs: usize) {
     // A panic here is a finding, and told by `feed`.
     std::panic::set_hook(Box::new(|_| {}));
-    let root = ca::make_root(ClusterId(1), Timestamp(1_750_000_000_000)).unwrap();
+    let (id, at) = (ClusterId(1), Timestamp(1_750_000_000_000));
+    let cluster = Cluster {
+        id,
+        meta: Meta::default(),
+        spec: ClusterSpec::default(),
+        ca: ca::make_root(id, at).unwrap(),
+        retiring: None,
+        tokens: ca::new_secrets(),
+        revoked: Default::default(),
+        recovery: Default::default(),
+    };
     feed("transaction", runs, transaction);
     feed("tables", runs, tables);
     feed("assignments", runs, assignments);
@@ -234,7 +244,7 @@ fn all(runs: usize) {
     feed("log", runs, log);
     // A file and a signature each.
     feed("snapshot", runs / 10, snapshot);
-    feed("csr", runs / 10, csr(&root));
+    feed("csr", runs / 10, csr(&cluster));
 }
 
 #[test]

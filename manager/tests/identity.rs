@@ -60,7 +60,8 @@ async fn a_certificate_that_has_ended_gets_its_node_a_new_one_and_nothing_else()
     let first = hand.material.lock().unwrap().cert_pem.clone();
     // The connection is from before the end; the manager's own certificate ends, too.
     eventually("the certificate ends", || async {
-        (manager::now() >= end_of(&first)).then_some(())
+        // To the second after: TLS counts a certificate's last second in.
+        (manager::now() >= end_of(&first).plus_ms(1_000)).then_some(())
     })
     .await;
     let (code, text) = refused(hand.control(&boss).get_status(GetStatusRequest {}).await);
@@ -194,7 +195,10 @@ async fn a_removed_node_loses_its_open_connections_to_every_manager() {
         })
         .await;
         hand.dialer.forget_all();
-        refused(hand.control(boss).get_status(GetStatusRequest {}).await);
+        let asked = hand.control(boss).get_status(GetStatusRequest {}).await;
+        let (code, text) = refused(asked);
+        assert_eq!(code, Code::PermissionDenied);
+        assert!(text.contains("was removed from the cluster"), "{text}");
         refused(renew(&hand, boss, known_key(&hand)).await);
     }
     second.kill().await;

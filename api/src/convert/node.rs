@@ -23,6 +23,8 @@ impl TryFrom<proto::Node> for Node {
     type Error = ConvertError;
 
     fn try_from(node: proto::Node) -> Result<Self, ConvertError> {
+        let id = NodeId(ids::read("Node", "id", &node.id)?);
+        let meta = need("Node", "meta", node.meta)?.into();
         let spec: NodeSpec = need("Node", "spec", node.spec)?.try_into()?;
         let cert = match node.cert {
             Some(cert) => cert.try_into()?,
@@ -33,8 +35,8 @@ impl TryFrom<proto::Node> for Node {
             },
         };
         Ok(Self {
-            id: NodeId(ids::read("Node", "id", &node.id)?),
-            meta: need("Node", "meta", node.meta)?.into(),
+            id,
+            meta,
             spec,
             description: need("Node", "description", node.description)?.try_into()?,
             status: need("Node", "status", node.status)?.try_into()?,

@@ -136,8 +136,8 @@ impl Door {
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await
                         && let peer = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec)
-                        && let Ok(stream) = revoked.guard(stream, peer.as_deref())
                     {
+                        let stream = revoked.guard_caller(stream, peer.as_deref());
                         let _ = tx.send(Ok::<_, io::Error>(Cut { stream, dead })).await;
                     }
                 });

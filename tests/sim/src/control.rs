@@ -83,6 +83,10 @@ impl World {
             status: NodeStatus::default(),
             addr,
             port,
+            cert: api::model::NodeCert {
+                role,
+                ..Default::default()
+            },
         }
     }
 
@@ -99,6 +103,8 @@ impl World {
                 cert_pem: "a certificate".into(),
                 key_pem: "a key".into(),
             },
+            retiring: None,
+            revoked: Default::default(),
             recovery: Default::default(),
             tokens: JoinSecrets {
                 worker: "worker".into(),

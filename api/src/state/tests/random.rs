@@ -398,7 +398,7 @@ fn most_transactions_are_taken_and_each_kind_of_change_is() {
     }
     assert!(taken * 2 > all, "{taken} of {all} were taken: {kinds:#?}");
     assert!(waiting > 0, "no task ever waited with an old version");
-    assert_eq!(kinds.len(), 21);
+    assert_eq!(kinds.len(), 22);
     for (kind, (ok, refused)) in &kinds {
         assert!(
             ok > refused || *ok > 30,

@@ -83,7 +83,8 @@ fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
 mod tests {
     use super::*;
     use api::model::{
-        Availability, Meta, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Role,
+        Availability, Meta, Node, NodeCert, NodeDescription, NodeId, NodeSpec, NodeState,
+        NodeStatus, Role,
     };
 
     fn row() -> NodeRow {
@@ -105,11 +106,14 @@ mod tests {
             },
             addr: [10, 0, 0, 1].into(),
             port: 2377,
+            cert: NodeCert::default(),
         };
         NodeRow {
             node,
             leader: true,
             reachable: true,
+            voter: true,
+            manager: true,
             tasks: 0,
             suspect: false,
             twin: None,

@@ -3,7 +3,7 @@
 use super::Each;
 use super::rows::all;
 use crate::client::Client;
-use crate::output::{self, Format, short};
+use crate::output::{self, FormatArg, JsonArg, short};
 use crate::{names, time::ago};
 use anyhow::{Context, Result, bail};
 use api::convert;
@@ -37,6 +37,30 @@ pub struct Update {
     /// Name, id or beginning of an id
     #[arg(value_name = "NAME")]
     name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    #[command(flatten)]
+    pub format: FormatArg,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Names {
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
 /// One as JSON prints it.
@@ -101,16 +125,16 @@ pub async fn fetch(client: &Client, kind: BlobKind, names: Vec<String>) -> Resul
 
 /// # Errors
 /// What clusterd refused.
-pub async fn ls(client: &Client, kind: BlobKind, format: Format, quiet: bool) -> Result<()> {
+pub async fn ls(client: &Client, kind: BlobKind, args: Ls) -> Result<()> {
     let rows = fetch(client, kind, vec![]).await?;
-    if quiet {
+    if args.quiet {
         return rows.iter().try_for_each(|row| output::line(row.id));
     }
     let header = [
         "ID", "NAME", "VERSION", "STACK", "SIZE", "CREATED", "SERVICES",
     ];
     let now = jiff::Timestamp::now();
-    output::list(format, &rows, &header, |row| {
+    output::list(args.format.format, &rows, &header, |row| {
         vec![
             short(row.id),
             row.key.name.clone(),

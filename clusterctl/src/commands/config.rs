@@ -2,7 +2,7 @@
 
 use super::blob;
 use crate::client::Client;
-use crate::output::{self, FormatArg, JsonArg};
+use crate::output;
 use anyhow::Result;
 use api::model::BlobKind;
 use api::proto::ReadConfigRequest;
@@ -24,31 +24,15 @@ enum Command {
     Create(blob::Create),
     /// List the configs
     #[command(visible_alias = "list")]
-    Ls {
-        #[command(flatten)]
-        format: FormatArg,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-    },
+    Ls(blob::Ls),
     /// Show all that is known of configs, their content too, as JSON
-    Inspect {
-        #[command(flatten)]
-        json: JsonArg,
-        /// Names, ids or beginnings of ids
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
+    Inspect(blob::Inspect),
     /// Change a config's labels
     #[command(after_help = "Example:\n  clusterctl config update --label-add tier=db site.conf")]
     Update(blob::Update),
     /// Remove configs that nothing uses
     #[command(visible_alias = "remove")]
-    Rm {
-        /// Names, ids or beginnings of ids
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
+    Rm(blob::Names),
 }
 
 const KIND: BlobKind = BlobKind::Config;
@@ -56,10 +40,10 @@ const KIND: BlobKind = BlobKind::Config;
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Create(create) => blob::create(client, KIND, create).await,
-        Command::Ls { format, quiet } => blob::ls(client, KIND, format.format, quiet).await,
-        Command::Inspect { names, json: _ } => inspect(client, names).await,
+        Command::Ls(args) => blob::ls(client, KIND, args).await,
+        Command::Inspect(args) => inspect(client, args.names.names).await,
         Command::Update(update) => blob::update(client, KIND, update).await,
-        Command::Rm { names } => blob::rm(client, KIND, names).await,
+        Command::Rm(args) => blob::rm(client, KIND, args.names).await,
     }
 }
 

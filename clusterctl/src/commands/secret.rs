@@ -2,7 +2,7 @@
 
 use super::blob;
 use crate::client::Client;
-use crate::output::{self, FormatArg, JsonArg};
+use crate::output;
 use anyhow::Result;
 use api::model::BlobKind;
 
@@ -23,31 +23,15 @@ enum Command {
     Create(blob::Create),
     /// List the secrets
     #[command(visible_alias = "list")]
-    Ls {
-        #[command(flatten)]
-        format: FormatArg,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-    },
+    Ls(blob::Ls),
     /// Show all that is known of secrets but their content, as JSON
-    Inspect {
-        #[command(flatten)]
-        json: JsonArg,
-        /// Names, ids or beginnings of ids
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
+    Inspect(blob::Inspect),
     /// Change a secret's labels
     #[command(after_help = "Example:\n  clusterctl secret update --label-add tier=db password")]
     Update(blob::Update),
     /// Remove secrets that nothing uses
     #[command(visible_alias = "remove")]
-    Rm {
-        /// Names, ids or beginnings of ids
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
+    Rm(blob::Names),
 }
 
 const KIND: BlobKind = BlobKind::Secret;
@@ -55,11 +39,9 @@ const KIND: BlobKind = BlobKind::Secret;
 pub async fn run(client: &Client, args: Args) -> Result<()> {
     match args.command {
         Command::Create(create) => blob::create(client, KIND, create).await,
-        Command::Ls { format, quiet } => blob::ls(client, KIND, format.format, quiet).await,
-        Command::Inspect { names, json: _ } => {
-            output::json(&blob::fetch(client, KIND, names).await?)
-        }
+        Command::Ls(args) => blob::ls(client, KIND, args).await,
+        Command::Inspect(args) => output::json(&blob::fetch(client, KIND, args.names.names).await?),
         Command::Update(update) => blob::update(client, KIND, update).await,
-        Command::Rm { names } => blob::rm(client, KIND, names).await,
+        Command::Rm(args) => blob::rm(client, KIND, args.names).await,
     }
 }

@@ -73,6 +73,11 @@ impl Control {
         self.policy.0.store(policy.map(Arc::new));
         self.upstream.set(upstream);
     }
+
+    /// From now on calls are refused with `why`.
+    pub fn close(&self, why: &str) {
+        self.upstream.close(why);
+    }
 }
 
 /// What decides over calls through the local socket: the membership's word, if there is one.

@@ -98,8 +98,9 @@ impl Node {
         }
     }
 
-    /// Ends the membership's work; containers and networks stay.
-    pub async fn shutdown(&self) {
+    /// Ends the membership's work; containers and networks stay. Calls that come meanwhile are told `why`.
+    pub async fn shutdown(&self, why: &str) {
+        self.control.close(why);
         if let Some(member) = self.member.write().await.take() {
             member.shutdown().await;
         }

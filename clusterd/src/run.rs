@@ -87,7 +87,13 @@ pub async fn run(cli: Cli) -> Result<()> {
     quiet.abort();
     // Aborted, or ended by itself.
     let _ = quiet.await;
-    node.shutdown().await;
+    let why = match &ended {
+        Ok(()) => {
+            "clusterd is stopping on this node; start it again, then repeat the call".to_owned()
+        }
+        Err(error) => format!("clusterd is ending: {error:#}"),
+    };
+    node.shutdown(&why).await;
     if tokio::time::timeout(DRAIN_BOUND, server).await.is_err() {
         tracing::debug!("some calls were cut off");
     }

@@ -12,6 +12,8 @@ use tonic::service::Routes;
 /// An upstream that can be replaced, for the local socket, which outlives every membership.
 pub struct Switch {
     now: ArcSwapOption<Arc<dyn Upstream>>,
+    /// Why no call goes anywhere any more.
+    closed: ArcSwapOption<String>,
     moved: watch::Sender<()>,
 }
 
@@ -19,6 +21,7 @@ impl Default for Switch {
     fn default() -> Self {
         Self {
             now: ArcSwapOption::empty(),
+            closed: ArcSwapOption::empty(),
             moved: watch::channel(()).0,
         }
     }
@@ -36,6 +39,13 @@ impl Switch {
         self.now.store(upstream.map(Arc::new));
         self.moved.send_replace(());
     }
+
+    /// From now on, and for good, calls are refused with `why`: the daemon ends. A membership that is taken away
+    /// for that is not one that never was.
+    pub fn close(&self, why: &str) {
+        self.closed.store(Some(Arc::new(why.to_owned())));
+        self.moved.send_replace(());
+    }
 }
 
 impl Upstream for Switch {
@@ -47,6 +57,9 @@ impl Upstream for Switch {
     }
 
     fn pick(&self, failures: &[Failure]) -> Target {
+        if let Some(why) = &*self.closed.load() {
+            return Target::Refuse(Status::unavailable(why.as_str()));
+        }
         match &*self.now.load() {
             Some(upstream) => upstream.pick(failures),
             None => Target::Refuse(Status::failed_precondition(
@@ -71,6 +84,9 @@ impl Upstream for Switch {
     }
 
     fn explain(&self, failures: Vec<Failure>) -> BoxFuture<'static, String> {
+        if let Some(why) = &*self.closed.load() {
+            return Box::pin(std::future::ready(why.as_ref().clone()));
+        }
         match &*self.now.load() {
             Some(upstream) => upstream.explain(failures),
             None => Box::pin(std::future::ready("this node has left its cluster".into())),
@@ -128,5 +144,26 @@ impl Upstream for Workers {
             format!("no manager can be reached: {}", tried.join("; "))
         };
         Box::pin(std::future::ready(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(switch: &Switch) -> String {
+        match switch.pick(&[]) {
+            Target::Refuse(status) => status.message().to_owned(),
+            _ => panic!("not refused"),
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_ends_does_not_say_that_there_never_was_a_cluster() {
+        let switch = Switch::new();
+        assert!(refusal(&switch).contains("belongs to no cluster"));
+        switch.close("the disk is full");
+        switch.set(None);
+        assert_eq!(refusal(&switch), "the disk is full");
     }
 }

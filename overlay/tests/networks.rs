@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read, Write},
     net::{TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 #[test]
@@ -137,6 +138,70 @@ fn a_vip_spreads_connections_and_keeps_the_source() {
     // A service that goes takes its address along.
     let listing = run_in(&tasks[0].ns, "nft list ruleset");
     assert!(listing.contains("10.0.9.100"), "{listing}");
+}
+
+/// Says so when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn no_connection_fails_while_endpoints_come_and_go() {
+    const CHANGES: usize = 300;
+    let lab = Lab::new(1);
+    let mut cluster = Cluster::new();
+    cluster.service("web", Some("10.0.9.100"));
+    let specs = [
+        cluster.task("web", 1, 0, "10.0.9.2"),
+        cluster.task("web", 2, 0, "10.0.9.3"),
+        cluster.task("web", 3, 0, "10.0.9.4"),
+    ];
+    lab.set_view(&cluster.view);
+    let tasks = specs.each_ref().map(|spec| lab.nodes[0].attach(spec));
+    for task in &tasks {
+        task.serve(80, "web");
+    }
+    let vip = ip("10.0.9.100");
+    eventually("the vip is there", || tasks[0].get(vip, 80).ok());
+    let changed = AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        // Also when what comes now fails.
+        let ends = Ends(&changed);
+        let calls: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    inside(&tasks[0].ns, || {
+                        let mut made = 0;
+                        while !changed.load(Ordering::Relaxed) {
+                            let answer = lab::get(vip, 80);
+                            answer.unwrap_or_else(|e| panic!("connection {made}: {e}"));
+                            made += 1;
+                        }
+                        made
+                    })
+                })
+            })
+            .collect();
+        let rules = || run_in(&tasks[0].ns, "nft list chain ip clusterd v-10.0.9.100");
+        let mut before = rules();
+        for n in 0..CHANGES {
+            cluster.set_ready(&specs[1], n % 2 == 1);
+            lab.set_view(&cluster.view);
+            // The latest picture alone counts: this one shall have been there.
+            eventually("the rules are others", || {
+                let now = rules();
+                (now != before).then(|| before = now)
+            });
+        }
+        drop(ends);
+        let made: Vec<i32> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+        made.into_iter().sum::<i32>()
+    });
+    assert!(made > 0, "no connection was made meanwhile");
 }
 
 #[test]

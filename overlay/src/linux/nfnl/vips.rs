@@ -4,12 +4,14 @@
 //! table ip clusterd {
 //!   map vips { type ipv4_addr : verdict; elements = { VIP : goto v-VIP, … } }
 //!   chain output { type nat hook output priority -100; ip daddr vmap @vips }
-//!   chain v-VIP { dnat to numgen random mod N map { 0 : a, 1 : b, … } }
+//!   chain v-VIP { dnat to numgen random mod N map { 0 : a, 1 : b, … }; dnat to a }
 //!   chain v-VIP { meta l4proto tcp reject with tcp reset; reject }      # no endpoint is ready
 //! }
 //! ```
-//! A change of one service touches one chain, in one transaction, so a connection made meanwhile
-//! sees the old or the new set and never neither.
+//! A change of one service touches one chain, in one transaction. A packet on its way meanwhile sees the old or
+//! the new rules, and of a map nothing if the transaction ends between its reading the rule and its reading the
+//! map, whose elements know their generation on their own: the second rule, without a map, is for that packet. It
+//! would otherwise go on to the virtual address itself, which nobody has, and its connection with it.
 
 use super::batch::{ACK, APPEND, Attrs, Batch, CREATE, Kind};
 use crate::plan::VipChange;
@@ -198,11 +200,25 @@ fn balance(batch: &mut Batch, set_id: u32, vip: Ipv4Addr, backends: &[Ipv4Addr])
             a.text(1, MAP);
             a.be32(4, set_id);
         });
-        a.expr("nat", |a| {
-            a.be32(1, 1); // destination
-            a.be32(2, 2); // AF_INET
-            a.be32(3, REG);
+        destination(a);
+    });
+    if let Some(first) = backends.first() {
+        rule(batch, &chain_name(vip), |a| {
+            a.expr("immediate", |a| {
+                a.be32(1, REG);
+                a.nest(2, |a| a.bytes(1, &first.octets()));
+            });
+            destination(a);
         });
+    }
+}
+
+/// The connection goes to the address in the register.
+fn destination(a: &mut Attrs) {
+    a.expr("nat", |a| {
+        a.be32(1, 1); // destination
+        a.be32(2, 2); // AF_INET
+        a.be32(3, REG);
     });
 }
 

@@ -1,5 +1,6 @@
 //! Which address of this machine the others are to use.
 
+use crate::follow::{self, Origin, Verdict};
 use anyhow::{Result, bail};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -12,6 +13,28 @@ pub struct Candidate {
     pub interface: String,
     /// The address.
     pub addr: Ipv4Addr,
+}
+
+/// Where this machine is to be reached, and how that was decided.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// How it was decided.
+    pub origin: Origin,
+}
+
+impl Place {
+    /// This one; `given` says whether somebody has said so.
+    pub fn new(at: Candidate, given: bool) -> Self {
+        Self {
+            addr: at.addr,
+            origin: Origin {
+                interface: Some(at.interface),
+                given,
+            },
+        }
+    }
 }
 
 /// This machine's IPv4 addresses, but for loopback and those that clusterd made itself.
@@ -48,50 +71,69 @@ fn default_route_interface(table: &str) -> Option<&str> {
 ///
 /// # Errors
 /// Names what this machine has and what to give.
-pub fn choose(wished: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
-    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+pub fn choose(wished: Option<Ipv4Addr>) -> Result<Candidate> {
+    let table = route_table();
     decide(wished, &candidates()?, default_route_interface(&table))
 }
 
-fn decide(
+/// What to do when others know this machine by `known`.
+///
+/// # Errors
+/// When the system won't list its addresses.
+pub fn follow(known: Ipv4Addr, origin: &Origin, flag: Option<Ipv4Addr>) -> Result<Verdict> {
+    let (table, has) = (route_table(), candidates()?);
+    let default_interface = default_route_interface(&table);
+    Ok(follow::follow(known, origin, flag, &has, default_interface))
+}
+
+fn route_table() -> String {
+    std::fs::read_to_string("/proc/net/route").unwrap_or_default()
+}
+
+/// Addresses, for people.
+pub fn listed(has: &[Candidate]) -> String {
+    let all: Vec<String> = has
+        .iter()
+        .map(|c| format!("{} ({})", c.addr, c.interface))
+        .collect();
+    match all.is_empty() {
+        true => "no address but loopback".to_owned(),
+        false => all.join(", "),
+    }
+}
+
+/// [`choose`], of these.
+///
+/// # Errors
+/// Names what this machine has and what to give.
+pub fn decide(
     wished: Option<Ipv4Addr>,
     has: &[Candidate],
     default_interface: Option<&str>,
-) -> Result<Ipv4Addr> {
-    let listed = || {
-        let all: Vec<String> = has
-            .iter()
-            .map(|c| format!("{} ({})", c.addr, c.interface))
-            .collect();
-        if all.is_empty() {
-            "no address but loopback".to_owned()
-        } else {
-            all.join(", ")
-        }
-    };
+) -> Result<Candidate> {
     if let Some(addr) = wished {
-        if has.iter().any(|c| c.addr == addr) {
-            return Ok(addr);
+        if let Some(one) = has.iter().find(|c| c.addr == addr) {
+            return Ok(one.clone());
         }
         bail!(
             "the advertise address {addr} is not this machine's; it has {}",
-            listed()
+            listed(has)
         );
     }
     match has {
         [] => bail!(
             "this machine has no address that others could reach; bring an interface up, then try again"
         ),
-        [only] => Ok(only.addr),
+        [only] => Ok(only.clone()),
         several => {
             let mut of_default = several
                 .iter()
                 .filter(|c| Some(c.interface.as_str()) == default_interface);
             match (of_default.next(), of_default.next()) {
-                (Some(one), None) => Ok(one.addr),
+                (Some(one), None) => Ok(one.clone()),
                 _ => bail!(
                     "this machine has several addresses; say which with --advertise-addr: {}",
-                    listed()
+                    listed(has)
                 ),
             }
         }
@@ -114,7 +156,9 @@ mod tests {
     #[test]
     fn the_only_address_needs_no_saying() {
         assert_eq!(
-            decide(None, &has(&[("eth0", [10, 1, 1, 1])]), None).unwrap(),
+            decide(None, &has(&[("eth0", [10, 1, 1, 1])]), None)
+                .unwrap()
+                .addr,
             Ipv4Addr::new(10, 1, 1, 1)
         );
     }
@@ -123,7 +167,7 @@ mod tests {
     fn of_several_the_default_routes_is_taken_or_asked_for() {
         let two = has(&[("eth0", [10, 1, 1, 1]), ("eth1", [10, 2, 2, 2])]);
         assert_eq!(
-            decide(None, &two, Some("eth1")).unwrap(),
+            decide(None, &two, Some("eth1")).unwrap().addr,
             Ipv4Addr::new(10, 2, 2, 2)
         );
         let error = decide(None, &two, None).unwrap_err().to_string();

@@ -1,9 +1,10 @@
 //! The manager part of a membership, which comes and goes with the node's role while all else stays: the agent, its
 //! containers, the connections of others.
 
+use crate::control::Control;
 use crate::door::Door;
 use crate::identity::Papers;
-use crate::member::{Control, manager_config};
+use crate::member::manager_config;
 use anyhow::{Result, anyhow};
 use api::model::{NodeId, Role};
 use arc_swap::ArcSwapOption;
@@ -140,7 +141,9 @@ impl Duty {
         let (handle, failure) = (manager.handle().clone(), failure.clone());
         let store = tokio::spawn(async move {
             let why = handle.failure().await;
-            failure.send_replace(Some(why));
+            failure.send_replace(Some(format!(
+                "this manager's store has failed: {why}; containers run on; see that its disk works, then start clusterd again"
+            )));
         });
         self.now.store(Some(Arc::new(Running {
             manager,

@@ -3,6 +3,8 @@
 //! `identity/` holds `node.key`, `node.crt`, `ca.crt` and `node.json`; it is made beside and renamed, so that
 //! it is there whole or not at all.
 
+use crate::address::Place;
+use crate::follow::Origin;
 use anyhow::{Context, Result, bail};
 use api::model::{ClusterId, NodeId, Role};
 use manager::identity::Material;
@@ -25,10 +27,21 @@ pub struct Who {
     pub role: Role,
     /// The address others reach it at.
     pub addr: Ipv4Addr,
+    /// How it came by that.
+    #[serde(default)]
+    pub addr_origin: Origin,
     /// The port it listens on.
     pub port: u16,
     /// Managers known when it joined, `host:port`.
     pub managers: Vec<String>,
+}
+
+impl Who {
+    /// Where others reach it, `host:port`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("{}:{}", self.addr, self.port)
+    }
 }
 
 /// The membership.
@@ -135,6 +148,23 @@ impl Identity {
         fs::remove_dir_all(&next).with_context(|| format!("can't remove {}", next.display()))
     }
 
+    /// The same node at another address; a manager finds itself there, too.
+    #[must_use]
+    pub fn moved(&self, to: Place) -> Self {
+        let mut next = self.clone();
+        let who = &mut next.who;
+        let before = who.endpoint();
+        who.addr = to.addr;
+        who.addr_origin = to.origin;
+        let now = who.endpoint();
+        for manager in &mut who.managers {
+            if *manager == before {
+                manager.clone_from(&now);
+            }
+        }
+        next
+    }
+
     /// What TLS needs of it.
     #[must_use]
     pub fn material(&self) -> Material {
@@ -201,6 +231,7 @@ fn sync_parent(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Candidate;
     use std::os::unix::fs::MetadataExt;
 
     fn identity() -> Identity {
@@ -209,6 +240,7 @@ mod tests {
             node: NodeId(2),
             role: Role::Worker,
             addr: Ipv4Addr::new(10, 0, 0, 1),
+            addr_origin: Origin::default(),
             port: 2377,
             managers: vec!["10.0.0.2:2377".into()],
         };
@@ -257,6 +289,28 @@ mod tests {
         let read = Identity::load(&path).unwrap().unwrap();
         assert_eq!((read.who, read.cert_pem), (next.who, "other".into()));
         assert!(!path.with_extension("new").exists());
+    }
+
+    #[test]
+    fn a_manager_that_moves_finds_itself_where_it_is() {
+        let mut before = identity();
+        before.who.managers.push(before.who.endpoint());
+        let at = Candidate {
+            interface: "eth0".into(),
+            addr: Ipv4Addr::new(10, 9, 9, 9),
+        };
+        let now = before.moved(Place::new(at, true)).who;
+        assert_eq!(now.managers, ["10.0.0.2:2377", "10.9.9.9:2377"]);
+        assert_eq!(now.addr_origin.interface.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn a_membership_of_before_this_was_noted_is_read() {
+        let text = serde_json::to_string(&identity().who).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        value.as_object_mut().unwrap().remove("addr_origin");
+        let read: Who = serde_json::from_value(value).unwrap();
+        assert_eq!(read, identity().who);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! First the root certificate, from whoever answers: nothing is told to it. Only when the root's digest is
 //! the token's is the secret sent, over TLS that only a manager of that cluster can answer.
 
+use crate::address::Place;
 use crate::identity::{Identity, Who};
 use anyhow::{Context, Result, anyhow, bail};
 use api::convert;
@@ -12,7 +13,6 @@ use api::proto::{GetRootRequest, IssueRequest, Root};
 use manager::dialer::{root_cause, unidentified};
 use manager::identity::KeyRequest;
 use manager::tls;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Joiner {
     /// Its name.
     pub hostname: String,
     /// Where others reach it.
-    pub addr: Ipv4Addr,
+    pub place: Place,
     /// The port it listens on.
     pub port: u16,
 }
@@ -77,7 +77,7 @@ pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Id
         secret: token.secret.clone(),
         csr_pem: request.csr_pem,
         hostname: joiner.hostname.clone(),
-        addr: u32::from(joiner.addr),
+        addr: u32::from(joiner.place.addr),
         port: u32::from(joiner.port),
     };
     let issued = within(manager, CaClient::new(channel).issue(issue)).await?;
@@ -91,7 +91,8 @@ pub async fn ask(manager: &str, token: &JoinToken, joiner: &Joiner) -> Result<Id
                 "{manager} gave this machine the role {other:?}, which this clusterd doesn't know; upgrade it"
             ),
         },
-        addr: joiner.addr,
+        addr: joiner.place.addr,
+        addr_origin: joiner.place.origin.clone(),
         port: joiner.port,
         managers: issued.managers,
     };

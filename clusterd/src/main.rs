@@ -4,9 +4,11 @@
 mod address;
 mod checks;
 mod cli;
+mod control;
 mod daemon;
 mod door;
 mod duty;
+mod follow;
 mod founding;
 mod identity;
 mod instance;

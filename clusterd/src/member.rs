@@ -1,5 +1,7 @@
 //! A membership that runs: the agent, on managers the manager, and the door for other nodes.
 
+use crate::address::Place;
+use crate::control::Control;
 use crate::duty::{Duty, Parts, forget_state};
 use crate::identity::{Identity, Papers, Who};
 use crate::instance;
@@ -8,16 +10,12 @@ use crate::listen;
 use crate::places::Places;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
-use api::model::{ClusterCa, ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
+use api::model::{ClusterCa, ClusterSpec, JoinToken, NodeDescription, Role};
 use api::proto::Hello;
 use api::proto::agent_server::AgentServer;
-use arc_swap::ArcSwapOption;
-use manager::auth::{Policy, guard};
 use manager::dialer::Dialer;
-use manager::proxy::{Switch, Upstream};
 use manager::tls::Tls;
 use manager::{Founding, Manager, ManagerConfig, Pace};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,64 +49,6 @@ pub struct Setup<'a> {
     pub failure: &'a watch::Sender<Option<String>>,
 }
 
-/// The local socket's way to the managers, which outlives every membership.
-#[derive(Clone, Default)]
-pub struct Control {
-    upstream: Arc<Switch>,
-    policy: Arc<LocalPolicy>,
-}
-
-impl Control {
-    /// What is behind the socket: this node's own services, and the cluster's by way of the managers.
-    pub fn routes(&self, own: Routes) -> Routes {
-        guard(
-            manager::proxy::forward(own, self.upstream.clone()),
-            self.policy.clone(),
-        )
-    }
-
-    /// From now on calls go there.
-    pub fn set(&self, member: Option<(Arc<dyn Upstream>, Arc<dyn Policy>)>) {
-        let (upstream, policy) = member.unzip();
-        self.policy.0.store(policy.map(Arc::new));
-        self.upstream.set(upstream);
-    }
-
-    /// From now on calls are refused with `why`.
-    pub fn close(&self, why: &str) {
-        self.upstream.close(why);
-    }
-}
-
-/// What decides over calls through the local socket: the membership's word, if there is one.
-#[derive(Default)]
-struct LocalPolicy(ArcSwapOption<Arc<dyn Policy>>);
-
-impl Policy for LocalPolicy {
-    fn me(&self) -> Option<manager::identity::Identity> {
-        self.0.load().as_ref().and_then(|policy| policy.me())
-    }
-
-    fn worker_exec(&self) -> bool {
-        self.0
-            .load()
-            .as_ref()
-            .is_none_or(|policy| policy.worker_exec())
-    }
-
-    fn managers(&self) -> String {
-        self.0
-            .load()
-            .as_ref()
-            .map(|policy| policy.managers())
-            .unwrap_or_default()
-    }
-
-    fn is_gone(&self, _: NodeId) -> bool {
-        false
-    }
-}
-
 /// A cluster just made.
 pub struct Made {
     /// Its first member.
@@ -128,11 +68,12 @@ pub struct Made {
 pub async fn init(
     places: &Places,
     hostname: &str,
-    addr: Ipv4Addr,
+    place: Place,
     port: u16,
     spec: ClusterSpec,
     ca: Option<ClusterCa>,
 ) -> Result<Made> {
+    let addr = place.addr;
     let founding = Founding::new(spec, ca, describe(hostname), addr, port, manager::now())?;
     let identity = Identity {
         who: Who {
@@ -140,6 +81,7 @@ pub async fn init(
             node: founding.identity.node,
             role: Role::Manager,
             addr,
+            addr_origin: place.origin,
             port,
             managers: vec![format!("{addr}:{port}")],
         },
@@ -168,7 +110,7 @@ pub fn manager_config(raft: PathBuf, identity: &Identity, dialer: Dialer) -> Man
             node: who.node,
             role: who.role,
         },
-        addr: format!("{}:{}", who.addr, who.port),
+        addr: who.endpoint(),
         ca_pem: identity.ca_pem.clone(),
         dialer,
         pace: Pace::default(),
@@ -285,7 +227,7 @@ impl Member {
             dir: setup.places.identity(),
             dialer,
             duty: duty.clone(),
-            upstream: setup.control.upstream.clone(),
+            upstream: setup.control.upstream(),
             standing: agent.watch_standing(),
             managers: agent.watch_managers(),
             anew: agent.anew(),
@@ -406,9 +348,9 @@ impl Member {
         }
     }
 
-    /// Stops it; containers and networks stay.
-    pub async fn shutdown(self) {
-        self.control.set(None);
+    /// Stops it; containers and networks stay. Calls that come meanwhile are told `why`.
+    pub async fn shutdown(self, why: &str) {
+        self.control.refuse(why);
         Self::stop_keeping(self.keeper, &self.keeper_stop).await;
         // Another leads from now on, and sessions end, so that nobody waits for this one.
         self.duty.retire().await;

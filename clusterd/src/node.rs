@@ -1,31 +1,29 @@
 //! This machine: what lives as long as the daemon, and its membership, which comes and goes.
 
+mod place;
 mod recover;
 
-use crate::address;
 use crate::checks::Lack;
 use crate::cli::Cli;
+use crate::control::Control;
 use crate::daemon::optional_id;
 use crate::founding;
 use crate::identity::{Identity, Papers};
 use crate::join::{self, Joiner};
 use crate::listen;
-use crate::member::{self, Control, Member, Setup};
+use crate::member::{self, Member, Setup};
 use crate::places::Places;
 use anyhow::{Context, Result, bail};
 use api::convert;
 use api::model::{ClusterSpec, JoinToken, Role};
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
 use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{RwLock, mpsc, watch};
 use tonic::Status;
 use tonic::service::Routes;
 
-/// How long this machine's address is waited for at start: a boot may be quicker than its network.
-const ADDRESS_BOUND: Duration = Duration::from_secs(60);
 /// How long a new manager is given to catch up and become a voter, or a node to become ready.
 const JOIN_BOUND: Duration = Duration::from_secs(60);
 
@@ -44,8 +42,10 @@ pub struct Node {
     /// What is told of the membership, also while it is being changed.
     shown: watch::Sender<Option<Shown>>,
     control: Control,
-    /// Why the store has failed, once it has.
+    /// Why this daemon can't go on, once that is so.
     failure: watch::Sender<Option<String>>,
+    /// What keeps this machine from having an address that others reach it at.
+    homeless: watch::Sender<Option<String>>,
 }
 
 /// A membership as others see it.
@@ -75,6 +75,7 @@ impl Node {
             shown: watch::channel(None).0,
             control: Control::default(),
             failure: watch::channel(None).0,
+            homeless: watch::channel(None).0,
         }
     }
 
@@ -83,8 +84,8 @@ impl Node {
         self.control.routes(own)
     }
 
-    /// Returns when this manager's store has failed: why. It acknowledges nothing more; a new start reads what
-    /// is on the disk again.
+    /// Returns when this daemon can't go on: why. A manager whose store has failed acknowledges nothing more; a new
+    /// start reads what is on the disk again.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure
@@ -102,29 +103,8 @@ impl Node {
     pub async fn shutdown(&self, why: &str) {
         self.control.close(why);
         if let Some(member) = self.member.write().await.take() {
-            member.shutdown().await;
+            member.shutdown(why).await;
         }
-    }
-
-    /// Goes on with the membership that is on disk, if there is one.
-    ///
-    /// # Errors
-    /// What keeps it from starting.
-    pub async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
-        self.settle_store(identity.as_ref())?;
-        let Some(identity) = identity else {
-            tracing::info!(
-                "this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that"
-            );
-            return Ok(());
-        };
-        wait_for_address(identity.who.addr).await;
-        let mut slot = self.member.write().await;
-        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
-        let member = Member::start(self.setup(), identity, listener, None).await?;
-        self.show(&member);
-        *slot = Some(member);
-        Ok(())
     }
 
     fn setup(&self) -> Setup<'_> {
@@ -171,7 +151,12 @@ impl Node {
             role: who.map(|w| w.role.as_str().to_owned()).unwrap_or_default(),
             advertise_addr: who.map(|w| w.addr.to_string()).unwrap_or_default(),
             state_dir: self.places.state.display().to_string(),
-            warnings: self.lacks.iter().map(|lack| lack.text.clone()).collect(),
+            warnings: self
+                .lacks
+                .iter()
+                .map(|lack| lack.text.clone())
+                .chain(self.homeless.borrow().clone())
+                .collect(),
             manager: shown
                 .as_ref()
                 .and_then(|shown| shown.manager.borrow().clone())
@@ -189,17 +174,6 @@ impl Node {
             ),
             None => Ok(()),
         }
-    }
-
-    fn wished_address(&self, text: &str) -> Result<Ipv4Addr> {
-        let wished =
-            match text {
-                "" => self.cli.advertise_addr,
-                text => Some(text.parse().with_context(|| {
-                    format!("the advertise address {text:?} is no IPv4 address")
-                })?),
-            };
-        address::choose(wished)
     }
 
     fn check_machine(&self) -> Result<()> {
@@ -224,7 +198,7 @@ impl Node {
         let mut slot = self.member.write().await;
         Self::refuse_member(slot.as_ref())?;
         self.check_machine()?;
-        let addr = self.wished_address(&request.advertise_addr)?;
+        let place = self.wished_address(&request.advertise_addr)?;
         let spec = cluster_spec(&request)?;
         let ca = founding::own_ca(&request, &spec)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
@@ -232,7 +206,7 @@ impl Node {
         let made = member::init(
             &self.places,
             &self.hostname,
-            addr,
+            place,
             self.cli.listen_addr.port(),
             spec,
             ca,
@@ -307,12 +281,12 @@ impl Node {
         }
         let token: JoinToken = request.token.parse()?;
         let manager = join::with_port(&request.manager)?;
-        let addr = self.wished_address(&request.advertise_addr)?;
+        let place = self.wished_address(&request.advertise_addr)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
         say(steps, &format!("asking {manager} for a certificate")).await;
         let joiner = Joiner {
             hostname: self.hostname.clone(),
-            addr,
+            place,
             port: self.cli.listen_addr.port(),
         };
         let identity = join::ask(&manager, &token, &joiner).await?;
@@ -370,7 +344,10 @@ impl Node {
     pub async fn leave(&self, force: bool) -> Result<Vec<String>> {
         let mut slot = self.member.write().await;
         let Some(member) = slot.as_mut() else {
-            bail!("this machine belongs to no cluster");
+            match self.homeless.borrow().as_deref() {
+                Some(why) => bail!("this node has not started yet: {why}"),
+                None => bail!("this machine belongs to no cluster"),
+            }
         };
         member.say_goodbye(force).await?;
         let mut problems = match slot.take() {
@@ -449,23 +426,6 @@ async fn say(steps: &Steps, message: &str) {
     };
     // Whoever has stopped watching doesn't care.
     let _ = steps.send(Ok(step)).await;
-}
-
-async fn wait_for_address(addr: Ipv4Addr) {
-    let end = tokio::time::Instant::now() + ADDRESS_BOUND;
-    let mut told = false;
-    while tokio::time::Instant::now() < end {
-        match address::candidates() {
-            Ok(has) if !has.iter().any(|c| c.addr == addr) => {}
-            // There, or not to be told: whoever needs it says what is wrong.
-            _ => return,
-        }
-        if !told {
-            tracing::warn!(%addr, "waiting for this machine's address to come up");
-            told = true;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }
 
 #[cfg(test)]

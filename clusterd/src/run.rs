@@ -62,6 +62,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     let server = tokio::spawn(serve_socket(node.clone(), listener, begun, stop.clone()));
     let quiet = tokio::spawn(give_memory_back());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "clusterd is up");
+    let moves = tokio::spawn(follow_address(node.clone(), stop.clone()));
     let started = tokio::select! {
         started = start_member(&node, identity, begin) => started,
         _ = term.recv() => Ok(()),
@@ -78,12 +79,13 @@ pub async fn run(cli: Cli) -> Result<()> {
                 tracing::info!("interrupted; containers run on");
                 Ok(())
             }
-            why = node.failed() => Err(anyhow::anyhow!(
-                "this manager's store has failed: {why}; containers run on; see that its disk works, then start clusterd again"
-            )),
+            why = node.failed() => Err(anyhow::anyhow!(why)),
         },
     };
     stop.cancel();
+    if let Err(error) = moves.await {
+        tracing::error!(%error, "what follows this machine's address failed");
+    }
     quiet.abort();
     // Aborted, or ended by itself.
     let _ = quiet.await;
@@ -115,6 +117,11 @@ async fn give_memory_back() {
         }
         pause = (pause * 2).min(MEMORY_PAUSE);
     }
+}
+
+/// Not cut off in the middle: a membership that begins anew is there whole or not at all.
+async fn follow_address(node: Arc<Node>, stop: CancellationToken) {
+    node.follow_address(&stop).await;
 }
 
 /// The program that becomes a container's shim: this very file, even if it is replaced meanwhile.

@@ -76,7 +76,9 @@ impl Node {
         }
         say(steps, "stopping this manager; containers run on").await;
         if let Some(member) = slot.take() {
-            member.shutdown().await;
+            member
+                .shutdown("this manager is being made the only one")
+                .await;
         }
         say(steps, "making it the only one").await;
         let id = manager::identity::Identity {
@@ -85,7 +87,7 @@ impl Node {
             role: who.role,
         };
         let dir = self.places.raft();
-        let addr = format!("{}:{}", who.addr, who.port);
+        let addr = who.endpoint();
         let made = recovery::force_new(&dir, id, addr.clone(), manager::now()).await;
         let settled = match &made {
             Ok(_) => swap::settle(&dir).map(drop),
@@ -124,10 +126,7 @@ impl Node {
     async fn start_again(&self, who: &Who) -> Result<Member> {
         let identity = Identity::load(&self.places.identity())?
             .with_context(|| format!("the identity of node {} is gone", who.node))?;
-        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
-        let member = Member::start(self.setup(), identity, listener, None).await?;
-        self.show(&member);
-        Ok(member)
+        self.begin(identity).await
     }
 
     /// Makes a cluster of this one manager from a backup, or leaves everything as it was.
@@ -153,7 +152,8 @@ impl Node {
         if dir.exists() {
             bail!(manager::StartError::NotEmpty(dir));
         }
-        let addr = self.wished_address(&start.advertise_addr)?;
+        let place = self.wished_address(&start.advertise_addr)?;
+        let addr = place.addr;
         let port = self.cli.listen_addr.port();
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
         say(steps, "decrypting").await;
@@ -171,6 +171,7 @@ impl Node {
             node: restored.identity.node,
             role: Role::Manager,
             addr,
+            addr_origin: place.origin,
             port,
             managers: vec![own.clone()],
         };
@@ -261,6 +262,7 @@ mod tests {
             node: NodeId(1),
             role,
             addr: [10, 0, 0, 1].into(),
+            addr_origin: Default::default(),
             port: 1,
             managers: vec![],
         };

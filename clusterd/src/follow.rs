@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// How long what is sure has to be there.
-const SOON: Duration = Duration::from_secs(2);
+/// How long what is sure has to be there: shorter than a node may be silent.
+const SOON: Duration = Duration::from_millis(500);
 /// How long another interface's address has to be there without the one that is known.
 const LATE: Duration = Duration::from_secs(60);
 
@@ -195,12 +195,12 @@ mod tests {
         let mut patience = Patience::default();
         let mut look = |verdict, ms| patience.over(&verdict, begin + Duration::from_millis(ms));
         assert_eq!(look(moved(&one), 0), None);
-        assert_eq!(look(moved(&one), 1_900), None);
+        assert_eq!(look(moved(&one), 400), None);
         // Another one: from the beginning.
-        assert_eq!(look(moved(&two), 2_100), None);
-        assert_eq!(look(moved(&two), 4_000), None);
-        assert_eq!(look(moved(&two), 4_100), Some(two.clone()));
-        assert_eq!(look(Verdict::Stays, 4_200), None);
-        assert_eq!(look(moved(&two), 6_500), None);
+        assert_eq!(look(moved(&two), 600), None);
+        assert_eq!(look(moved(&two), 1_000), None);
+        assert_eq!(look(moved(&two), 1_100), Some(two.clone()));
+        assert_eq!(look(Verdict::Stays, 1_200), None);
+        assert_eq!(look(moved(&two), 2_500), None);
     }
 }

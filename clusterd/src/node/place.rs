@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// How often this machine's addresses are looked at while it waits for one.
 const WAIT: Duration = Duration::from_millis(250);
 /// And while it has one.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Node {
     /// Goes on with the membership that is on disk, if there is one, as soon as this machine has an address for it.

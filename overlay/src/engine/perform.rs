@@ -60,6 +60,8 @@ impl Actor {
                 Op::Network(_, op) => matches!(
                     op,
                     NetOp::MakeBridge
+                        // One of another address of this machine, say.
+                        | NetOp::DeleteVxlan
                         | NetOp::MakeVxlan(_)
                         | NetOp::SetFdb(..)
                         | NetOp::SetNeigh(..)

@@ -65,14 +65,25 @@ fn start(cli: cli::Cli) -> anyhow::Result<()> {
     tokio.block_on(run::run(cli))
 }
 
+/// What the consensus and its store tell of each step and each try is for who looks into them: which managers can't be
+/// reached is told by the manager part, once.
+const QUIET: &str = "openraft=warn,openraft::core::heartbeat=error,openraft::core::raft_core=error,\
+                     openraft::engine::handler=error,openraft::replication=error,sled=warn";
+
+/// What is logged: what the user says, and where nothing is said of the consensus and its store, little of those.
+fn log_filter(asked: &str) -> String {
+    let own = |part: &str| asked.contains(part);
+    let quiet = QUIET
+        .split(',')
+        .filter(|rule| !rule.split([':', '=']).next().is_some_and(own));
+    quiet.chain([asked]).collect::<Vec<_>>().join(",")
+}
+
 fn init_logs(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
-    // The consensus tells every step of its own; whoever wants those asks for them.
-    let with_defaults =
-        |filter: &str| EnvFilter::try_new(format!("openraft=warn,sled=warn,{filter}"));
-    let filter = with_defaults(&cli.log).unwrap_or_else(|error| {
+    let filter = EnvFilter::try_new(log_filter(&cli.log)).unwrap_or_else(|error| {
         eprintln!("clusterd: --log {:?}: {error}; using info", cli.log);
-        EnvFilter::new("info")
+        EnvFilter::new(log_filter("info"))
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -80,4 +91,25 @@ fn init_logs(cli: &cli::Cli) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_filter;
+    use tracing_subscriber::EnvFilter;
+
+    #[test]
+    fn the_consensus_is_quiet_but_for_who_asks_for_it() {
+        for asked in ["info", "debug", "warn,agent=debug"] {
+            let filter = log_filter(asked);
+            assert!(filter.ends_with(&format!(",sled=warn,{asked}")), "{filter}");
+            assert!(
+                filter.contains("openraft::core::heartbeat=error"),
+                "{filter}"
+            );
+            EnvFilter::try_new(filter).unwrap();
+        }
+        let asked = log_filter("info,openraft=debug");
+        assert_eq!(asked, "sled=warn,info,openraft=debug");
+    }
 }

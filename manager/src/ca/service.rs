@@ -130,6 +130,8 @@ impl ca_server::Ca for CaService {
             .await
             .map_err(|e| propose_status(e, false))?;
         self.check_pace(from)?;
+        // Before anything of it is logged: anybody may ask, and write what they like.
+        let wish = read(&request)?;
         let cluster = self
             .handle
             .read(|state| state.cluster().cloned())
@@ -139,12 +141,11 @@ impl ca_server::Ca for CaService {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .wrong(from, Instant::now());
-            tracing::warn!(%from, hostname = %request.hostname, "a wrong join token");
+            tracing::warn!(%from, hostname = %wish.hostname, "a wrong join token");
             return Err(Status::permission_denied(
                 "the join token is not valid (any more): this cluster's tokens were changed, or it was copied wrongly; get a new one with `clusterctl join-token worker` or `clusterctl join-token manager` on a manager",
             ));
         };
-        let wish = read(&request)?;
         let (id, at) = (NodeId::random(), now());
         let cert_pem =
             issue(&cluster, &request.csr_pem, id, role, at).map_err(|e| ca_status(&e))?;

@@ -2,6 +2,7 @@
 
 use crate::dialer::{Dialer, Lane, root_cause, was_not_sent};
 use crate::manager::MESSAGE_MAX;
+use crate::raft_rpc::reach::{Call, Reach};
 use api::proto::raft_client::RaftClient;
 use api::proto::{AppendEntriesRequest as WireAppend, SnapshotChunk};
 use futures_util::stream;
@@ -35,11 +36,15 @@ const SNAPSHOT_BOUND: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     dialer: Dialer,
+    reach: Reach,
 }
 
 impl Network {
     pub fn new(dialer: Dialer) -> Self {
-        Self { dialer }
+        Self {
+            dialer,
+            reach: Reach::default(),
+        }
     }
 
     fn peering(&self, peer: &Peer, lane: Lane) -> Peering {
@@ -48,6 +53,8 @@ impl Network {
         Peering {
             client: client(channel),
             pulse: client(pulse),
+            peer: peer.clone(),
+            reach: self.reach.clone(),
         }
     }
 }
@@ -79,6 +86,8 @@ pub(crate) struct Peering {
     client: RaftClient<Channel>,
     /// For what must not wait behind bulk.
     pulse: RaftClient<Channel>,
+    peer: Peer,
+    reach: Reach,
 }
 
 type Failed = RPCError<TypeConfig>;
@@ -116,6 +125,28 @@ async fn within<T>(
     }
 }
 
+/// [`within`]; what comes of it is told to `call`.
+async fn noted<T>(
+    call: Call,
+    bound: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Failed> {
+    match timeout(bound, answer).await {
+        Ok(Ok(response)) => {
+            call.answered();
+            Ok(response.into_inner())
+        }
+        Ok(Err(status)) => {
+            call.failed(&root_cause(&status));
+            Err(failed(&status))
+        }
+        Err(_) => {
+            drop(call);
+            Err(late(bound))
+        }
+    }
+}
+
 /// Leaves out the entries that are too many for one message; whether some were.
 fn fit(message: &mut WireAppend) -> bool {
     let mut bytes = 0;
@@ -150,7 +181,8 @@ impl RaftNetworkV2<TypeConfig> for Peering {
         };
         let cut = fit(&mut message);
         let last = message.entries.last().and_then(|entry| entry.id);
-        let reply = within(
+        let reply = noted(
+            self.reach.call(&self.peer),
             option.soft_ttl().max(least),
             self.client.append_entries(message),
         )
@@ -171,7 +203,7 @@ impl RaftNetworkV2<TypeConfig> for Peering {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failed> {
         let call = self.pulse.vote(wire::vote_request(&request));
-        let reply = within(option.soft_ttl(), call).await?;
+        let reply = noted(self.reach.call(&self.peer), option.soft_ttl(), call).await?;
         wire::read_vote_reply(&reply).map_err(|e| unreadable(&e))
     }
 
@@ -181,7 +213,7 @@ impl RaftNetworkV2<TypeConfig> for Peering {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failed> {
         let call = self.pulse.pre_vote(wire::vote_request(&request));
-        let reply = within(option.soft_ttl(), call).await?;
+        let reply = noted(self.reach.call(&self.peer), option.soft_ttl(), call).await?;
         wire::read_vote_reply(&reply).map_err(|e| unreadable(&e))
     }
 

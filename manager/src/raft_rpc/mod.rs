@@ -3,6 +3,7 @@
 
 mod client;
 mod members;
+mod reach;
 mod server;
 
 pub(crate) use client::Network;

@@ -30,6 +30,7 @@ pub struct Builder {
     init: bool,
     bin_dir: Option<PathBuf>,
     clusterd_args: Vec<String>,
+    false_clocks: bool,
 }
 
 impl Lab {
@@ -43,6 +44,7 @@ impl Lab {
             init: true,
             bin_dir: None,
             clusterd_args: vec![],
+            false_clocks: false,
         }
     }
 
@@ -121,6 +123,13 @@ impl Builder {
         self
     }
 
+    /// Gives every clusterd a wall clock of its own, which [`Node::set_clock`] makes wrong.
+    #[must_use]
+    pub fn false_clocks(mut self) -> Self {
+        self.false_clocks = true;
+        self
+    }
+
     /// Where the binaries are; those built together with the test otherwise.
     #[must_use]
     pub fn bin_dir(mut self, dir: PathBuf) -> Self {
@@ -141,6 +150,7 @@ impl Builder {
         options.start = self.start;
         options.init = self.start && self.init;
         options.clusterd_args = self.clusterd_args;
+        options.false_clocks = self.false_clocks;
         options.owner = Some(own);
         Ok(Lab {
             record: up(&options, &|_| ())?,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{enter, record::Record};
+use super::{clock, enter, record::Record};
 use crate::{places, procfs::ProcessId, wait_for};
 
 /// Where clusterd listens for clusterctl, in the node.
@@ -73,6 +73,7 @@ pub fn start(record: &Record, node: &str) -> Result<ProcessId> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    clock::apply(record, node, &mut command)?;
     // SAFETY: setsid is a plain system call; nothing is allocated or locked between fork and exec.
     unsafe {
         command.pre_exec(|| {

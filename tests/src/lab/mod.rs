@@ -1,7 +1,9 @@
 //! Labs: made, entered, disturbed, removed.
 
 mod builder;
+pub mod clock;
 pub mod daemon;
+mod deaf;
 pub mod down;
 pub mod enter;
 mod find;

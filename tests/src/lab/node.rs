@@ -6,11 +6,12 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
 use super::{
-    daemon, enter,
+    clock, daemon, deaf, enter,
     links::{self, Cut},
     record::{NodeRecord, Record},
 };
 use crate::{
+    procfs::ProcessId,
     run::{self, Output},
     wait_for,
 };
@@ -110,6 +111,31 @@ impl<'a> Node<'a> {
     /// Connects it again.
     pub fn heal(&self) -> Result<()> {
         links::heal(self.record, self.name())
+    }
+
+    /// Drops whatever comes from these addresses, until it is told others; none lets all through again.
+    pub fn hear_nothing_from(&self, addresses: &[std::net::Ipv4Addr]) -> Result<()> {
+        deaf::set(self.record, self.name(), addresses)
+    }
+
+    /// Makes clusterd's wall clock wrong by so many milliseconds; 0 makes it right. The lab has to have false clocks.
+    pub fn set_clock(&self, offset_ms: i64) -> Result<()> {
+        clock::set(self.record, self.name(), offset_ms)
+    }
+
+    /// The running clusterd, if it runs.
+    pub fn clusterd(&self) -> Result<Option<ProcessId>> {
+        daemon::running(self.record, self.name())
+    }
+
+    /// clusterd's socket, as the machine sees it.
+    pub fn socket(&self) -> Result<std::path::PathBuf> {
+        Ok(format!("/proc/{}/root{}", self.holder_pid()?, daemon::SOCKET).into())
+    }
+
+    /// The file of all that clusterd has printed.
+    pub fn log_path(&self) -> Result<std::path::PathBuf> {
+        daemon::log_path(self.record, self.name())
     }
 
     /// The last lines of clusterd's log.

@@ -35,6 +35,9 @@ pub struct Record {
     pub bin_dir: PathBuf,
     /// Arguments every clusterd is started with.
     pub clusterd_args: Vec<String>,
+    /// The library that gives every clusterd a wall clock of its own, if they have one.
+    #[serde(default)]
+    pub false_clock: Option<PathBuf>,
     /// The process that it must not outlive; none for a lab made by hand.
     pub owner: Option<ProcessId>,
     /// Keeps the namespace of the bridge.
@@ -67,6 +70,7 @@ impl Record {
             link,
             bin_dir,
             clusterd_args: vec![],
+            false_clock: None,
             owner: None,
             switch: None,
             nodes: vec![],

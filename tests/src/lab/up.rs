@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::{
-    daemon, down,
+    clock, daemon, down,
     holder::{self, Role},
     links, names,
     node::{self, ROOT_HINT},
@@ -37,6 +37,8 @@ pub struct Options {
     pub init: bool,
     /// Arguments every clusterd is started with.
     pub clusterd_args: Vec<String>,
+    /// Every clusterd has a wall clock of its own, right at first.
+    pub false_clocks: bool,
     /// The process that the lab must not outlive.
     pub owner: Option<ProcessId>,
 }
@@ -54,6 +56,7 @@ impl Options {
             start: true,
             init: true,
             clusterd_args: vec![],
+            false_clocks: false,
             owner: None,
         }
     }
@@ -134,6 +137,9 @@ fn reserve(options: &Options) -> Result<Record> {
     let mut record = Record::new(name.clone(), subnet, link, options.bin_dir.clone());
     record.owner = options.owner;
     record.clusterd_args.clone_from(&options.clusterd_args);
+    if options.false_clocks {
+        record.false_clock = Some(clock::library(&options.bin_dir)?);
+    }
     for number in 1..=options.nodes {
         record.nodes.push(NodeRecord {
             name: names::node(number),

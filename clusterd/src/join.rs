@@ -20,7 +20,7 @@ use std::time::Duration;
 pub const PORT: u16 = 2377;
 const BOUND: Duration = Duration::from_secs(10);
 /// Clocks may differ by so much when a node joins, milliseconds.
-const CLOCKS_APART_MS: u64 = 5 * 60 * 1_000;
+pub const CLOCKS_APART_MS: u64 = 5 * 60 * 1_000;
 
 /// `host` or `host:port`, with the port.
 ///
@@ -113,20 +113,30 @@ fn clocks(manager: &str, theirs: i64, ours: i64) -> Option<String> {
     if theirs == 0 || off.unsigned_abs() <= CLOCKS_APART_MS {
         return None;
     }
+    let whose = format!("the manager's at {manager}");
+    Some(format!(
+        "{}, then join again",
+        clocks_differ(&whose, theirs, ours)
+    ))
+}
+
+/// That this machine's clock is not as another's, which has that time, and what to do.
+pub fn clocks_differ(whose: &str, theirs: i64, ours: i64) -> String {
     let show = |ms| {
         jiff::Timestamp::from_millisecond(ms).map_or_else(
             |_| format!("{ms} ms after 1970"),
             |at| at.strftime("%F %T UTC").to_string(),
         )
     };
+    let off = ours.saturating_sub(theirs);
     let minutes = off.unsigned_abs() / 60_000;
     let direction = if off < 0 { "behind" } else { "ahead of" };
-    Some(format!(
-        "this machine's clock is {minutes} min {direction} the manager's at {manager} ({} here, {} there), and certificates \
-         don't hold across such a gap; set the clock that is wrong (`timedatectl set-ntp true`), then join again",
+    format!(
+        "this machine's clock is {minutes} min {direction} {whose} ({} here, {} there), and certificates don't hold \
+         across such a gap; set the clock that is wrong (`timedatectl set-ntp true`)",
         show(ours),
         show(theirs)
-    ))
+    )
 }
 
 async fn fetch_root(manager: &str) -> Result<Root> {

@@ -4,12 +4,13 @@
 
 use crate::duty::Duty;
 use crate::identity::{Identity, Papers};
+use crate::join;
 use anyhow::{Context, Result, anyhow, bail};
 use api::model::{Role, Timestamp};
 use api::proto::ca_client::CaClient;
 use api::proto::{RenewRequest, Standing};
 use manager::auth::Origin;
-use manager::certificate::Certificate;
+use manager::certificate::{BACKDATED_MS, Certificate};
 use manager::dialer::Dialer;
 use manager::identity::KeyRequest;
 use manager::proxy::{Upstream, control};
@@ -245,6 +246,11 @@ impl Keeper {
         is_vouched(&renewed.roots_pem, &renewed.cert_pem, then).map_err(|error| {
             anyhow!("the managers sent a certificate that can't be used: {error}")
         })?;
+        match clocks(&read, manager::now()) {
+            Clocks::Agree => {}
+            Clocks::Differ(text) => tracing::warn!("{text}"),
+            Clocks::TooFar(text) => bail!("{text}"),
+        }
         let mut who = identity.who.clone();
         who.role = read.identity.role;
         Ok(Identity {
@@ -270,6 +276,31 @@ impl Keeper {
         self.papers.store(Arc::new(identity));
         Ok(())
     }
+}
+
+/// How this machine's clock and the leader's go together, as a certificate tells that was made just now.
+#[derive(Debug, PartialEq, Eq)]
+enum Clocks {
+    Agree,
+    /// It can be used; the clocks should be looked at.
+    Differ(String),
+    /// By one of the two, it is not valid now: nobody would take it.
+    TooFar(String),
+}
+
+fn clocks(new: &Certificate, now: Timestamp) -> Clocks {
+    let made = new.not_before.plus_ms(BACKDATED_MS);
+    let off_ms = now.0.saturating_sub(made.0);
+    if off_ms.unsigned_abs() <= join::CLOCKS_APART_MS {
+        return Clocks::Agree;
+    }
+    let text = join::clocks_differ("the leader's", made.0, now.0);
+    if now < new.not_before || new.has_ended(now) {
+        return Clocks::TooFar(format!(
+            "the new certificate is not valid by this machine's clock: {text}"
+        ));
+    }
+    Clocks::Differ(text)
 }
 
 /// How a look went.
@@ -335,5 +366,31 @@ mod tests {
             ..standing()
         };
         assert_eq!(look(Some(&more), made), Need::Trust);
+    }
+
+    #[test]
+    fn a_certificate_made_by_a_clock_an_hour_off_says_so() {
+        let hour = 3_600_000;
+        // Made at one hour after 1970, and valid from 1970 on for 90 days.
+        let made = Certificate {
+            not_after: Timestamp(90 * 24 * hour),
+            ..held()
+        };
+        assert_eq!(clocks(&made, Timestamp(hour + 60_000)), Clocks::Agree);
+        let Clocks::Differ(ahead) = clocks(&made, Timestamp(2 * hour)) else {
+            panic!("an hour ahead is not told")
+        };
+        assert!(
+            ahead.contains("this machine's clock is 60 min ahead of the leader's")
+                && ahead.contains("02:00:00 UTC here, 1970-01-01 01:00:00 UTC there"),
+            "{ahead}"
+        );
+        let Clocks::TooFar(behind) = clocks(&made, Timestamp(-1_000)) else {
+            panic!("a certificate that is not valid here is taken")
+        };
+        assert!(
+            behind.contains("60 min behind the leader's") && behind.contains("timedatectl"),
+            "{behind}"
+        );
     }
 }

@@ -234,14 +234,46 @@ fn explain(error: &io::Error, name: &str) -> String {
                 )
             }
         }
-        Some(rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => {
-            "its certificate has expired".into()
+        Some(rustls::Error::InvalidCertificate(Bad::ExpiredContext { time, not_after })) => {
+            let (then, now) = (shown(not_after.as_secs()), shown(time.as_secs()));
+            format!("its certificate has expired, at {then}, and here it is {now}; {CLOCKS}")
         }
-        Some(rustls::Error::InvalidCertificate(
-            Bad::NotValidYet | Bad::NotValidYetContext { .. },
-        )) => "its certificate is not valid yet: the clocks of the two machines differ".into(),
-        Some(other) => format!("TLS: {other}"),
+        Some(rustls::Error::InvalidCertificate(Bad::Expired)) => {
+            format!("its certificate has expired; {CLOCKS}")
+        }
+        Some(rustls::Error::InvalidCertificate(Bad::NotValidYetContext { time, not_before })) => {
+            let (then, now) = (shown(not_before.as_secs()), shown(time.as_secs()));
+            format!("its certificate is not valid before {then}, and here it is {now}; {CLOCKS}")
+        }
+        Some(rustls::Error::InvalidCertificate(Bad::NotValidYet)) => {
+            format!("its certificate is not valid yet; {CLOCKS}")
+        }
+        Some(other) => refusal_of_ours(other).unwrap_or_else(|| format!("TLS: {other}")),
         None => error.to_string(),
+    }
+}
+
+/// What to do where the times of certificates don't fit.
+const CLOCKS: &str = "one of the two machines' clocks may be wrong: compare them, and set the wrong one \
+                      (`timedatectl set-ntp true`)";
+
+/// A moment, as people write it.
+fn shown(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(
+        |_| format!("{seconds} s after 1970"),
+        |at| at.strftime("%F %T UTC").to_string(),
+    )
+}
+
+/// What the other side has against this node's certificate, which TLS tells in one word.
+fn refusal_of_ours(error: &rustls::Error) -> Option<String> {
+    match error {
+        // Said of those that are not valid yet, too.
+        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired) => Some(
+            format!("it says that this node's certificate is not valid now; {CLOCKS}"),
+        ),
+        _ => None,
     }
 }
 
@@ -255,7 +287,15 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
             break;
         }
     }
-    deepest.to_string()
+    // A refusal comes after the handshake, with the first answer.
+    let inner = deepest
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let tls = inner
+        .and_then(|inner| inner.downcast_ref())
+        .or_else(|| deepest.downcast_ref());
+    tls.and_then(refusal_of_ours)
+        .unwrap_or_else(|| deepest.to_string())
 }
 
 /// Whether a call failed because there was no connection: then nothing of it was sent.
@@ -269,4 +309,65 @@ pub fn was_not_sent(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::UnixTime;
+    use rustls::{AlertDescription, CertificateError, Error};
+
+    fn told(error: Error) -> String {
+        explain(&io::Error::other(error), MANAGER_NAME)
+    }
+
+    #[test]
+    fn a_clock_an_hour_off_is_named_with_both_times() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let (now, hour) = (1_750_000_000, 3_600);
+        let early = told(Error::InvalidCertificate(
+            CertificateError::NotValidYetContext {
+                time: at(now - hour),
+                not_before: at(now),
+            },
+        ));
+        for part in [
+            "not valid before 2025-06-15 15:06:40 UTC",
+            "here it is 2025-06-15 14:06:40 UTC",
+            "clocks may be wrong",
+            "timedatectl set-ntp true",
+        ] {
+            assert!(early.contains(part), "{part}: {early}");
+        }
+        let late = told(Error::InvalidCertificate(
+            CertificateError::ExpiredContext {
+                time: at(now + hour),
+                not_after: at(now),
+            },
+        ));
+        assert!(
+            late.contains("has expired, at 2025-06-15 15:06:40 UTC")
+                && late.contains("here it is 2025-06-15 16:06:40 UTC")
+                && late.contains("clocks may be wrong"),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn what_the_other_side_has_against_ours_is_told_though_it_comes_late() {
+        let refusal = || Error::AlertReceived(AlertDescription::CertificateExpired);
+        let told = [
+            told(refusal()),
+            root_cause(&io::Error::other(refusal())),
+            root_cause(&refusal()),
+        ];
+        for text in told {
+            assert!(
+                text.contains("this node's certificate is not valid now")
+                    && text.contains("clocks"),
+                "{text}"
+            );
+        }
+        assert_eq!(root_cause(&io::Error::other("as it is")), "as it is");
+    }
 }

@@ -1,7 +1,7 @@
 # Everything a person or a CI does with this repository. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo images test sim fuzz crashes bench lint fmt clean
+.PHONY: help build demo images test sim blackbox fuzz crashes bench lint fmt clean
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -30,6 +30,13 @@ test: ## Run all tests, those with namespaces and containers too (root)
 
 sim: ## Run seeds of the simulator: SEEDS=n of them (FROM=n the first), or one with SEED=n; BUGS=1 brings historic ones back
 	$(CARGO) run --release -p sim $(if $(BUGS),--features sabotage) -- $(if $(BUGS),--bugs) $(if $(SEED),--seed $(SEED) --without "$(WITHOUT)",--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1))
+
+blackbox: ## Cut, kill and stop a cluster's daemons and set their clocks while clients use it, and judge what they saw (root): SECONDS=60 SEED=n
+	@tests/deps test
+	@tests/images/build
+	$(CARGO) build -p clusterd -p clusterctl -p cluster-tests --bins
+	$(CARGO) build -p false-clock
+	$(TARGET)/debug/blackbox --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 fuzz: ## Feed all that reads others' bytes with anything, RUNS=200000 inputs each
 	RUNS=$(or $(RUNS),200000) $(CARGO) test -p manager --test fuzz -- --ignored many_runs

@@ -12,6 +12,7 @@
 //! - A process is only ever signalled by pid *and* start time, through a pidfd.
 
 pub mod bench;
+pub mod blackbox;
 pub mod lab;
 pub mod places;
 pub mod procfs;

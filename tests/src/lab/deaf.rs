@@ -32,7 +32,7 @@ fn script(addresses: &[Ipv4Addr]) -> String {
         let distinct: BTreeSet<_> = addresses.iter().map(Ipv4Addr::to_string).collect();
         let list = Vec::from_iter(distinct).join(", ");
         script += &format!(
-            "table ip lab_deaf {{\n  chain all {{\n    type filter hook prerouting priority -400; policy accept;\n    \
+            "table ip lab_deaf {{\n  chain partition {{\n    type filter hook prerouting priority -400; policy accept;\n    \
              ip saddr {{ {list} }} drop\n  }}\n}}\n"
         );
     }

@@ -41,6 +41,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Where they say they are: addresses that nobody has.
 const ADDRESSES: u32 = 0xc612_0000;
 
+/// The service that gives certificates.
+type Ca = CaClient<tonic::transport::Channel>;
+
 struct Agent {
     hello: Hello,
     dialer: Dialer,
@@ -79,24 +82,14 @@ pub async fn run(
     told: impl Fn(usize),
 ) -> Result<()> {
     let first = managers.first().context("no manager is given")?;
-    let stranger = unidentified(first, Arc::new(tls::stranger_config()?));
-    let root = CaClient::new(stranger)
-        .get_root(GetRootRequest {})
-        .await?
-        .into_inner()
-        .cert_pem;
-    let der = tls::first_certificate(&root)?;
-    ensure!(
-        ca_digest(&der) == token.ca_digest,
-        "the token is of another cluster"
-    );
-    let ca = CaClient::new(unidentified(first, Arc::new(tls::joiner_config(&root)?)));
+    let (ca, root) = ca_of(first, token).await?;
     let open = Arc::new(AtomicUsize::new(0));
     let (changed, mut changes) = watch::channel(());
     let joins = (0..count).map(|number| {
         let (ca, root, open, changed) = (ca.clone(), root.clone(), open.clone(), changed.clone());
         async move {
-            let (hello, material) = join(ca, token, root, number).await?;
+            let (hostname, addr) = (format!("simulated{number}"), ADDRESSES + number);
+            let (hello, material) = join(ca, token, root, hostname, addr.into()).await?;
             Ok::<_, anyhow::Error>(Agent {
                 hello,
                 dialer: Dialer::new(Tls::new(&material)?),
@@ -125,14 +118,31 @@ pub async fn run(
     }
 }
 
-async fn join(
-    mut ca: CaClient<tonic::transport::Channel>,
+/// The way to the CA of the token's cluster, and its root.
+pub(crate) async fn ca_of(manager: &str, token: &JoinToken) -> Result<(Ca, String)> {
+    let stranger = unidentified(manager, Arc::new(tls::stranger_config()?));
+    let root = CaClient::new(stranger)
+        .get_root(GetRootRequest {})
+        .await?
+        .into_inner()
+        .cert_pem;
+    let der = tls::first_certificate(&root)?;
+    ensure!(
+        ca_digest(&der) == token.ca_digest,
+        "the token is of another cluster"
+    );
+    let config = Arc::new(tls::joiner_config(&root)?);
+    Ok((CaClient::new(unidentified(manager, config)), root))
+}
+
+/// Joins as a worker of that name and address.
+pub(crate) async fn join(
+    mut ca: Ca,
     token: &JoinToken,
     root: String,
-    number: u32,
+    hostname: String,
+    addr: Ipv4Addr,
 ) -> Result<(Hello, Material)> {
-    let addr = Ipv4Addr::from(ADDRESSES + number);
-    let hostname = format!("simulated{number}");
     let request = KeyRequest::generate()?;
     let issue = IssueRequest {
         secret: token.secret.clone(),

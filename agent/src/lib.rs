@@ -16,6 +16,7 @@ mod contents;
 pub mod decisions;
 mod disk;
 mod keeper;
+mod known;
 mod lease;
 mod memory;
 mod netview;
@@ -27,6 +28,7 @@ mod supervisor;
 mod volume;
 
 pub use disk::{Disk, DiskError};
+pub use known::Known;
 pub use rpc::AgentService;
 pub use session::{Connect, MakeHello};
 
@@ -82,7 +84,7 @@ pub struct Agent {
     tools: Arc<Tools>,
     hostname: String,
     manager: watch::Receiver<Option<String>>,
-    managers: watch::Receiver<Vec<String>>,
+    known: Arc<Known>,
     standing: watch::Receiver<Option<Standing>>,
     anew: Arc<Notify>,
     commands: mpsc::Sender<Command>,
@@ -131,7 +133,7 @@ impl Agent {
                 .collect::<Vec<_>>(),
         );
         let (manager_tx, manager) = watch::channel(None);
-        let (managers_tx, managers) = watch::channel(known);
+        let known = Arc::new(Known::new(disk.clone(), known, manager.clone()));
         let (standing_tx, standing) = watch::channel(None);
         let anew = Arc::new(Notify::new());
         let (assignments_tx, assignments) = mpsc::channel(QUEUE);
@@ -140,12 +142,11 @@ impl Agent {
         let session = Session {
             connect: config.connect,
             hello: config.hello,
-            disk: disk.clone(),
             book,
             keeper,
             assignments: assignments_tx,
             manager: manager_tx,
-            managers: managers_tx,
+            known: known.clone(),
             standing: standing_tx,
             anew: anew.clone(),
             farewell: farewell.clone(),
@@ -163,7 +164,7 @@ impl Agent {
             tools,
             hostname: config.hostname,
             manager,
-            managers,
+            known,
             standing,
             anew,
             commands,
@@ -189,7 +190,7 @@ impl Agent {
     /// The managers it knows (`host:port`), the one it has a session with first.
     #[must_use]
     pub fn managers(&self) -> Vec<String> {
-        let mut managers = self.managers.borrow().clone();
+        let mut managers = self.known.all();
         if let Some(current) = self.manager() {
             managers.retain(|other| *other != current);
             managers.insert(0, current);
@@ -200,7 +201,13 @@ impl Agent {
     /// Follows the managers it knows.
     #[must_use]
     pub fn watch_managers(&self) -> watch::Receiver<Vec<String>> {
-        self.managers.clone()
+        self.known.watch()
+    }
+
+    /// The managers it knows, for whoever knows of others.
+    #[must_use]
+    pub fn known(&self) -> Arc<Known> {
+        self.known.clone()
     }
 
     /// Follows what the managers say this node's identity should be; none before the first session.

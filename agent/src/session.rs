@@ -3,8 +3,8 @@
 //! One task owns it and tries for ever: the leader it was told of, then every manager it knows. While no
 //! manager answers, everything on the node runs on.
 
-use crate::disk::Disk;
 use crate::keeper::Keeper;
+use crate::known::Known;
 use crate::pace::{Heard, Pace};
 use crate::status::StatusBook;
 use api::convert;
@@ -53,8 +53,6 @@ pub struct Session {
     pub connect: Connect,
     /// What this node says of itself.
     pub hello: MakeHello,
-    /// Where the managers are kept.
-    pub disk: Disk,
     /// What is to be told.
     pub book: Arc<StatusBook>,
     /// The node's lease.
@@ -63,8 +61,8 @@ pub struct Session {
     pub assignments: mpsc::Sender<Assignments>,
     /// The manager it has a session with, for whoever wants to know.
     pub manager: watch::Sender<Option<String>>,
-    /// Managers known now, for whoever wants to know.
-    pub managers: watch::Sender<Vec<String>>,
+    /// The managers known now.
+    pub known: Arc<Known>,
     /// What this node's identity should be, for whoever wants to know.
     pub standing: watch::Sender<Option<Standing>>,
     /// What it says of itself has changed: the session begins anew.
@@ -90,7 +88,7 @@ impl Session {
         let mut told = String::new();
         loop {
             let Some(addr) = queue.pop_front() else {
-                queue = self.managers.borrow().iter().cloned().collect();
+                queue = self.known.all().into();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(backoff) => {}
@@ -178,13 +176,13 @@ impl Session {
                     Ok(Some(message)) => match message.message {
                         Some(FromManager::Welcome(welcome)) => {
                             heart = Some(Heart::new(Pace::new(welcome.heartbeat_ms, welcome.dead_after_ms)));
-                            self.note_managers(welcome.managers);
+                            self.known.set(welcome.managers);
                             self.manager.send_replace(Some(addr.to_owned()));
                             self.book.begin_session();
                             tracing::info!(manager = %addr, "session open");
                         }
                         Some(FromManager::Assignments(assignments)) => {
-                            self.note_managers(assignments.managers.clone());
+                            self.known.set(assignments.managers.clone());
                             pending = Some(assignments);
                         }
                         Some(FromManager::HeartbeatHeard(beat)) => {
@@ -270,16 +268,6 @@ impl Session {
         Some(AgentMessage {
             message: Some(ToManager::Statuses(StatusBatch { sequence, statuses })),
         })
-    }
-
-    fn note_managers(&self, managers: Vec<String>) {
-        if managers.is_empty() || *self.managers.borrow() == managers {
-            return;
-        }
-        if let Err(error) = self.disk.save_managers(&managers) {
-            tracing::warn!(%error, "can't keep the list of managers");
-        }
-        self.managers.send_replace(managers);
     }
 }
 

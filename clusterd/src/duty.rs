@@ -8,6 +8,7 @@ use crate::member::manager_config;
 use anyhow::{Result, anyhow};
 use api::model::{NodeId, Role};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use manager::Manager;
 use manager::auth::{Policy, guard};
 use manager::dialer::Dialer;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub raft: PathBuf,
     /// How it reaches others.
     pub dialer: Dialer,
+    /// Which boot of which machine this is.
+    pub instance: Bytes,
     /// What others call on every node.
     pub own: Routes,
     /// Managers known to the agent.
@@ -121,9 +124,15 @@ impl Duty {
             papers,
             raft,
             dialer,
+            instance,
             ..
         } = &self.parts;
-        let config = manager_config(raft.clone(), &papers.load(), dialer.clone());
+        let config = manager_config(
+            raft.clone(),
+            &papers.load(),
+            dialer.clone(),
+            instance.clone(),
+        );
         self.serve(Manager::start(config).await?);
         tracing::info!("this node is a manager now");
         Ok(())
@@ -218,9 +227,16 @@ impl Duty {
             );
         }
         manager
-            .leave(node, bound)
+            .leave(bound)
             .await
             .map_err(|status| anyhow!("{}", status.message()))
+    }
+
+    /// A manager is at this address; nothing on a worker.
+    pub fn hint(&self, manager: &str) {
+        if let Some(now) = self.now.load_full() {
+            now.manager.hint(manager.to_owned());
+        }
     }
 
     /// Which of the managers can be reached; none when this node is no manager.

@@ -15,6 +15,7 @@ mod instance;
 mod join;
 mod keeper;
 mod listen;
+mod machine;
 mod member;
 mod node;
 mod places;

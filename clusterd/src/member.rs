@@ -7,20 +7,24 @@ use crate::identity::{Identity, Papers, Who};
 use crate::instance;
 use crate::keeper::Keeper;
 use crate::listen;
+use crate::machine::Machine;
 use crate::places::Places;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
 use api::model::{ClusterCa, ClusterSpec, JoinToken, NodeDescription, Role};
 use api::proto::Hello;
 use api::proto::agent_server::AgentServer;
+use api::proto::machine_server::MachineServer;
+use bytes::Bytes;
 use manager::dialer::Dialer;
 use manager::tls::Tls;
 use manager::{Founding, Manager, ManagerConfig, Pace};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -47,6 +51,8 @@ pub struct Setup<'a> {
     pub control: &'a Control,
     /// Where it is told that the store has failed.
     pub failure: &'a watch::Sender<Option<String>>,
+    /// Where it is told at which of its addresses this machine is to be.
+    pub moves: &'a mpsc::Sender<Ipv4Addr>,
 }
 
 /// A cluster just made.
@@ -90,7 +96,7 @@ pub async fn init(
         ca_pem: founding.material.ca_pem.clone(),
     };
     let dialer = Dialer::new(Tls::new(&founding.material)?);
-    let config = manager_config(places.raft(), &identity, dialer);
+    let config = manager_config(places.raft(), &identity, dialer, instance::of(&places.run)?);
     let manager = Manager::init(config, &founding).await?;
     Ok(Made {
         identity,
@@ -101,7 +107,12 @@ pub async fn init(
 }
 
 /// What this node's manager is given.
-pub fn manager_config(raft: PathBuf, identity: &Identity, dialer: Dialer) -> ManagerConfig {
+pub fn manager_config(
+    raft: PathBuf,
+    identity: &Identity,
+    dialer: Dialer,
+    instance: Bytes,
+) -> ManagerConfig {
     let who = &identity.who;
     ManagerConfig {
         dir: raft,
@@ -113,6 +124,7 @@ pub fn manager_config(raft: PathBuf, identity: &Identity, dialer: Dialer) -> Man
         addr: who.endpoint(),
         ca_pem: identity.ca_pem.clone(),
         dialer,
+        instance,
         pace: Pace::default(),
     }
 }
@@ -177,9 +189,15 @@ impl Member {
             None => Dialer::new(tls),
         };
         let tls = dialer.tls().clone();
+        let instance = instance::of(&setup.places.run)?;
         let manager = match (identity.who.role, manager) {
             (Role::Manager, None) => {
-                let config = manager_config(setup.places.raft(), &identity, dialer.clone());
+                let config = manager_config(
+                    setup.places.raft(),
+                    &identity,
+                    dialer.clone(),
+                    instance.clone(),
+                );
                 Some(Manager::start(config).await?)
             }
             (Role::Worker, None) => {
@@ -190,7 +208,7 @@ impl Member {
             (_, manager) => manager,
         };
         let papers = Arc::new(Papers::from_pointee(identity));
-        let agent = match start_agent(&setup, &papers, &dialer).await {
+        let agent = match start_agent(&setup, &papers, &dialer, instance.clone()).await {
             Ok(agent) => agent,
             Err(error) => {
                 if let Some(manager) = manager {
@@ -203,7 +221,14 @@ impl Member {
             papers: papers.clone(),
             raft: setup.places.raft(),
             dialer: dialer.clone(),
-            own: Routes::new(AgentServer::new(agent.service())),
+            instance,
+            own: Routes::new(AgentServer::new(agent.service())).add_service(MachineServer::new(
+                Machine {
+                    known: agent.known(),
+                    addr: papers.load().who.addr,
+                    moves: setup.moves.clone(),
+                },
+            )),
             managers: agent.watch_managers(),
             control: setup.control.clone(),
             failure: setup.failure.clone(),
@@ -280,6 +305,12 @@ impl Member {
                 bound.as_secs()
             ),
         }
+    }
+
+    /// A manager is at this address (`host:port`), where this node doesn't look for it.
+    pub fn hint(&self, manager: &str) {
+        self.agent.known().note(vec![manager.to_owned()]);
+        self.duty.hint(manager);
     }
 
     /// Which of the managers can be reached; none on a worker.
@@ -386,8 +417,18 @@ async fn end_server(mut server: JoinHandle<()>) {
     }
 }
 
-async fn start_agent(setup: &Setup<'_>, papers: &Arc<Papers>, dialer: &Dialer) -> Result<Agent> {
-    let who = papers.load().who.clone();
+async fn start_agent(
+    setup: &Setup<'_>,
+    papers: &Arc<Papers>,
+    dialer: &Dialer,
+    instance: Bytes,
+) -> Result<Agent> {
+    let mut who = papers.load().who.clone();
+    let own = who.endpoint();
+    if who.role == Role::Manager && !who.managers.contains(&own) {
+        // The others may be elsewhere by now, or it is the only one.
+        who.managers.push(own);
+    }
     let overlay =
         overlay::Overlay::start(overlay::Config::new(setup.places.run.clone(), who.addr)).await?;
     let connect = {
@@ -402,7 +443,6 @@ async fn start_agent(setup: &Setup<'_>, papers: &Arc<Papers>, dialer: &Dialer) -
         })
     };
     let hostname = setup.hostname.to_owned();
-    let instance = instance::of(&setup.places.run)?;
     let papers = papers.clone();
     let hello = Arc::new(move || {
         let identity = papers.load();

@@ -18,9 +18,10 @@ use api::convert;
 use api::model::{ClusterSpec, JoinToken, Role};
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
 use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{RwLock, mpsc, watch};
+use tokio::sync::{Mutex, RwLock, mpsc, watch};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -46,6 +47,8 @@ pub struct Node {
     failure: watch::Sender<Option<String>>,
     /// What keeps this machine from having an address that others reach it at.
     homeless: watch::Sender<Option<String>>,
+    /// At which of its addresses managers want it to be.
+    moves: (mpsc::Sender<Ipv4Addr>, Mutex<mpsc::Receiver<Ipv4Addr>>),
 }
 
 /// A membership as others see it.
@@ -76,6 +79,10 @@ impl Node {
             control: Control::default(),
             failure: watch::channel(None).0,
             homeless: watch::channel(None).0,
+            moves: {
+                let (tx, rx) = mpsc::channel(1);
+                (tx, Mutex::new(rx))
+            },
         }
     }
 
@@ -115,6 +122,7 @@ impl Node {
             runtime: &self.runtime,
             control: &self.control,
             failure: &self.failure,
+            moves: &self.moves.0,
         }
     }
 

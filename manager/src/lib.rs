@@ -24,6 +24,8 @@ pub mod identity;
 mod leader;
 mod manager;
 mod novice;
+mod outreach;
+mod place;
 pub mod proxy;
 mod quorum;
 mod raft_rpc;

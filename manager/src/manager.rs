@@ -9,18 +9,19 @@ use crate::dispatch::Dispatch;
 use crate::found::Founding;
 use crate::identity::Identity;
 use crate::novice::Novice;
+use crate::place::{Hints, Me};
 use crate::proxy::{Upstream, forward};
 use crate::quorum::Quorum;
 use crate::raft_rpc::{Network, RaftService, join_raft, leave_raft};
 use crate::revoked::Revoked;
 use crate::terms;
 use crate::upstream::{ManagerPolicy, ManagerUpstream};
-use api::model::NodeId;
 use api::proto::ca_server::CaServer;
 use api::proto::control_server::ControlServer;
 use api::proto::dispatch_server::DispatchServer;
 use api::proto::raft_server::RaftServer;
 use api::state::Event;
+use bytes::Bytes;
 use raft_store::{Handle, OpenError, Options, ProposeError, Watched};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct ManagerConfig {
     pub ca_pem: String,
     /// How it reaches others.
     pub dialer: Dialer,
+    /// Which boot of which machine this is; empty where that is not to be told.
+    pub instance: Bytes,
     /// Raft's pace.
     pub pace: Pace,
 }
@@ -104,6 +107,8 @@ pub struct Manager {
     identity: Identity,
     dialer: Dialer,
     addr: String,
+    instance: Bytes,
+    hints: Arc<Hints>,
     upstream: Arc<ManagerUpstream>,
     policy: Arc<ManagerPolicy>,
     services: Routes,
@@ -181,6 +186,7 @@ impl Manager {
             addr,
             ca_pem,
             dialer,
+            instance,
             ..
         } = config;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -192,6 +198,7 @@ impl Manager {
             stale: false,
             overview: dispatch.overview(),
             addr: addr.clone(),
+            instance: instance.clone(),
             turn: Arc::default(),
             stacks: stack_locks(),
             backups: Arc::default(),
@@ -205,7 +212,17 @@ impl Manager {
             scratch: control.scratch.clone(),
             backups: control.backups.clone(),
         };
-        let raft = RaftService::new(handle.clone(), identity.node);
+        let hints: Arc<Hints> = Arc::default();
+        let me = Me {
+            handle: handle.clone(),
+            dialer: dialer.clone(),
+            node: identity.node,
+            addr: addr.clone(),
+            instance: instance.clone(),
+            hints: hints.clone(),
+        };
+        let raft = RaftService::new(me.clone());
+        tasks.spawn(me.run(stop.clone()));
         let services =
             Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
                 .add_service(CaServer::new(CaService::new(handle.clone(), &ca_pem)))
@@ -238,6 +255,7 @@ impl Manager {
         let terms = tokio::spawn(terms::run(
             handle.clone(),
             identity.node,
+            dialer.clone(),
             dispatch,
             keeper,
             stop.clone(),
@@ -247,6 +265,8 @@ impl Manager {
             identity,
             dialer,
             addr,
+            instance,
+            hints,
             upstream,
             policy,
             services,
@@ -291,7 +311,7 @@ impl Manager {
     /// # Errors
     /// Why not: of each address tried.
     pub async fn join(&self, managers: &[String], bound: Duration) -> Result<(), Status> {
-        let index = join_raft(&self.dialer, managers, &self.addr, bound).await?;
+        let index = join_raft(&self.dialer, managers, &self.addr, &self.instance, bound).await?;
         timeout(bound, self.handle.votes_since(index))
             .await
             .map_err(|_| {
@@ -322,12 +342,17 @@ impl Manager {
                 .any(|manager| manager.voter && manager.peer.node_id == self.identity.node)
     }
 
-    /// Takes a manager (this one or another) out of the managers. The last one can't be taken out.
+    /// Takes this manager out of the managers. The last one can't be taken out.
     ///
     /// # Errors
-    /// When there is no quorum, or it is the last one.
-    pub async fn leave(&self, node: NodeId, bound: Duration) -> Result<(), Status> {
-        leave_raft(&self.upstream(), node, bound).await
+    /// When there is no quorum, it is the last one, or it is a copy of one.
+    pub async fn leave(&self, bound: Duration) -> Result<(), Status> {
+        leave_raft(&self.upstream(), self.identity.node, &self.instance, bound).await
+    }
+
+    /// A manager is at this address (`host:port`), where this one doesn't look for it.
+    pub fn hint(&self, addr: String) {
+        self.hints.add(addr);
     }
 
     /// Which of the managers can be reached.

@@ -173,8 +173,7 @@ impl Me {
     /// Finds out which manager is at an address that somebody has said.
     async fn meet(&self, addr: &str) -> Result<(), Status> {
         let reply = self.tell(addr, None).await?;
-        let node =
-            convert::node_id(&reply.node_id).map_err(|e| Status::internal(e.to_string()))?;
+        let node = convert::node_id(&reply.node_id).map_err(|e| Status::internal(e.to_string()))?;
         tracing::info!(%node, addr, "a manager is there, as was said");
         self.handle.has_moved(node, addr.to_owned());
         self.hints.answered(addr);

@@ -81,7 +81,8 @@ impl Quorum {
         if self.is_lost() {
             text.push_str(&format!(
                 "\n\nContainers run on meanwhile. There are two ways out:\n\
-                 \x20 - bring a manager back: start its machine and its clusterd. Nothing is lost.\n\
+                 \x20 - bring a manager back: start its machine and its clusterd. Nothing is lost. Should they be up, and have \
+                 other addresses than these, `clusterctl node update self --manager ADDRESS` here says where one is.\n\
                  \x20 - only if they are gone for good: `clusterctl init --force-new-cluster` here makes this machine \
                  the only manager. It goes on with what it has (revision {revision}); changes that only the others had \
                  are lost, and none of them may take part again: one that comes back has to `clusterctl leave --force` \

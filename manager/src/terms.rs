@@ -2,8 +2,10 @@
 //! does.
 
 use crate::backup::Keeper;
+use crate::dialer::Dialer;
 use crate::dispatch::Dispatch;
 use crate::leader;
+use crate::outreach;
 use crate::upkeep;
 use api::model::NodeId;
 use raft_store::{Handle, Leadership};
@@ -19,6 +21,7 @@ const RETRY: Duration = Duration::from_millis(20);
 pub async fn run(
     handle: Handle,
     me: NodeId,
+    dialer: Dialer,
     dispatch: Dispatch,
     keeper: Keeper,
     stop: CancellationToken,
@@ -40,6 +43,7 @@ pub async fn run(
         let mut work = tokio::spawn(lead(
             handle.clone(),
             me,
+            dialer.clone(),
             dispatch.clone(),
             keeper.clone(),
             over.clone(),
@@ -80,6 +84,7 @@ async fn until_over(
 async fn lead(
     handle: Handle,
     me: NodeId,
+    dialer: Dialer,
     dispatch: Dispatch,
     keeper: Keeper,
     stop: CancellationToken,
@@ -97,6 +102,7 @@ async fn lead(
         leader::run(handle.clone(), stop.clone()),
         keeper.run(stop.clone()),
         upkeep::run(handle.clone(), me, stop.clone()),
+        outreach::run(handle.clone(), dialer, me, stop.clone()),
         dispatch.lead(stop)
     );
 }

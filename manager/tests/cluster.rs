@@ -330,13 +330,7 @@ async fn the_leader_leaves_and_the_last_manager_can_not() {
     let (mut bosses, founding) = three().await;
     let at = bosses.iter().position(Boss::leads).unwrap();
     let mut leader = bosses.remove(at);
-    leader
-        .manager
-        .as_ref()
-        .unwrap()
-        .leave(leader.id, BOUND)
-        .await
-        .unwrap();
+    leader.manager.as_ref().unwrap().leave(BOUND).await.unwrap();
     leader.kill().await;
     let managers = eventually("the leader is out", async || {
         let status = bosses[0]
@@ -356,12 +350,12 @@ async fn the_leader_leaves_and_the_last_manager_can_not() {
         .manager
         .as_ref()
         .unwrap()
-        .leave(follower.id, BOUND)
+        .leave(BOUND)
         .await
         .unwrap();
     follower.kill().await;
     let last = &bosses[0];
-    let (code, text) = refused(last.manager.as_ref().unwrap().leave(last.id, BOUND).await);
+    let (code, text) = refused(last.manager.as_ref().unwrap().leave(BOUND).await);
     assert_eq!(code, Code::FailedPrecondition);
     assert!(text.contains("the only manager"), "{text}");
     // And it still takes in others.

@@ -112,6 +112,7 @@ async fn a_role_is_what_the_state_says_and_no_certificate_gives_more() {
     let mut raft = RaftClient::new(hand.dialer.manager(&boss.addr));
     let request = JoinRaftRequest {
         addr: "127.0.0.1:1".into(),
+        ..JoinRaftRequest::default()
     };
     let (code, _) = refused(raft.join_raft(request.clone()).await);
     assert_eq!(code, Code::PermissionDenied);

@@ -34,8 +34,22 @@ impl Addresses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was said of a manager that the membership has somewhere else since is of before.
     pub fn set(&self, members: Book) {
-        self.lock().members = members;
+        let mut known = self.lock();
+        let before = std::mem::replace(&mut known.members, members);
+        let Known { members, moved } = &mut *known;
+        moved.retain(|id, _| members.contains_key(id) && members.get(id) == before.get(id));
+    }
+
+    /// Where every manager is, as far as is known.
+    pub fn all(&self) -> Book {
+        let known = self.lock();
+        let mut all = known.members.clone();
+        for (id, peer) in &known.moved {
+            all.insert(*id, peer.clone());
+        }
+        all
     }
 
     pub fn has_moved(&self, id: u64, peer: Peer) {

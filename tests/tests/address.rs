@@ -153,6 +153,130 @@ fn a_worker_moves(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn managers_move(lab: &Lab) -> Result<()> {
+    let (first, second, third) = (lab.node(1), lab.node(2), lab.node(3));
+    first.run_ok(["clusterctl", "cluster", "update", "--dead-after", "30s"])?;
+    deploy(lab, &pages("node1", "node3"))?;
+    both_reach_each_other(&second)?;
+    third.stop()?;
+    readdress(lab, &third, free(lab, 121))?;
+    third.start()?;
+    is_at(&second, "node3", free(lab, 121))?;
+    // The one that leads, while it runs.
+    readdress(lab, &first, free(lab, 122))?;
+    is_at(&second, "node1", free(lab, 122))?;
+    wait_for("all managers are reachable where they are", LIMIT, || {
+        let status = second.run_json(["clusterctl", "status", "--format", "json"])?;
+        let managers = status["managers"].as_array().context("no managers")?;
+        let at: Vec<_> = managers
+            .iter()
+            .filter(|manager| manager["reachable"] == true)
+            .map(|manager| manager["addr"].as_str().unwrap_or_default())
+            .collect();
+        let there = [free(lab, 121), free(lab, 122), second.address()];
+        Ok(there
+            .iter()
+            .all(|addr| at.contains(&format!("{addr}:2377").as_str())))
+    })?;
+    third.run_ok(["clusterctl", "network", "create", "after"])?;
+    both_reach_each_other(&second)
+}
+
+#[test]
+fn managers_that_come_back_elsewhere_stay_managers() {
+    on_a_lab(3, 3, managers_move);
+}
+
+fn the_only_manager_moves(lab: &Lab) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    deploy(lab, &pages("node1", "node2"))?;
+    both_reach_each_other(&manager)?;
+    worker.stop()?;
+    manager.stop()?;
+    readdress(lab, &manager, free(lab, 131))?;
+    manager.start()?;
+    is_at(&manager, "node1", free(lab, 131))?;
+    // It knows the manager where that was only.
+    worker.start()?;
+    is_at(&manager, "node2", worker.address())?;
+    both_reach_each_other(&manager)?;
+
+    // Both are elsewhere: nobody finds the other, and somebody says where.
+    worker.stop()?;
+    manager.stop()?;
+    readdress(lab, &manager, free(lab, 132))?;
+    readdress(lab, &worker, free(lab, 133))?;
+    manager.start()?;
+    worker.start()?;
+    wait_for("status says what to do", LIMIT, || {
+        let status = worker.run(["clusterctl", "status"])?;
+        Ok(status
+            .stderr
+            .contains("clusterctl node update self --manager"))
+    })?;
+    let there = free(lab, 132).to_string();
+    worker.run_ok(["clusterctl", "node", "update", "--manager", &there, "self"])?;
+    is_at(&manager, "node2", free(lab, 133))?;
+    both_reach_each_other(&manager)
+}
+
+#[test]
+fn the_only_manager_and_its_worker_find_each_other_again() {
+    on_a_lab(2, 1, the_only_manager_moves);
+}
+
+fn somebody_says_where(lab: &Lab) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    deploy(lab, &pages("node1", "node2"))?;
+    let update = |at: &Node<'_>, addr: &str, name: &str| {
+        at.run(["clusterctl", "node", "update", "--addr", addr, name])
+    };
+    let (own, more) = (manager.address().to_string(), free(lab, 141).to_string());
+    for (at, addr, name, why) in [
+        (&manager, "nonsense", "node2", "no IPv4 address"),
+        (&manager, "0.0.0.0", "node2", "stands for any address"),
+        (&manager, own.as_str(), "node2", "node node1 is at"),
+        (
+            &manager,
+            more.as_str(),
+            "node2",
+            "is not this machine's; it has",
+        ),
+        (
+            &manager,
+            more.as_str(),
+            "self",
+            "is not this machine's; it has",
+        ),
+        (&worker, "nonsense", "self", "no IPv4 address"),
+        (&worker, own.as_str(), "self", "two nodes can't have one"),
+        (&manager, more.as_str(), "nobody", "nobody"),
+    ] {
+        let refused = update(at, addr, name)?;
+        ensure!(!refused.status.success(), "{addr} was taken for {name}");
+        ensure!(refused.stderr.contains(why), "{addr}: {}", refused.stderr);
+    }
+    for (node, last) in [(&worker, 141), (&manager, 142)] {
+        let prefix = lab.record().subnet.prefix_len();
+        let addr = format!("{}/{prefix}", free(lab, last));
+        node.run_ok(["ip", "addr", "add", &addr, "dev", "eth0"])?;
+    }
+    update(&manager, &more, "node2")?.checked()?;
+    is_at(&manager, "node2", free(lab, 141))?;
+    update(&manager, &free(lab, 142).to_string(), "self")?.checked()?;
+    is_at(&manager, "node1", free(lab, 142))?;
+    both_reach_each_other(&manager)?;
+    // What was said holds: the addresses before are there still.
+    worker.stop()?;
+    worker.start()?;
+    is_at(&manager, "node2", free(lab, 141))
+}
+
+#[test]
+fn a_node_is_reached_where_somebody_says() {
+    on_a_lab(2, 1, somebody_says_where);
+}
+
 #[test]
 fn a_worker_that_comes_back_elsewhere_is_reached_there() {
     on_a_lab(2, 1, a_worker_moves);

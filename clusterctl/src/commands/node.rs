@@ -1,5 +1,6 @@
 //! `clusterctl node ...`
 
+mod address;
 mod filter;
 
 use super::Each;
@@ -71,10 +72,12 @@ enum Command {
         #[command(flatten)]
         format: FormatArg,
     },
-    /// Change a node's availability or labels
+    /// Change a node's availability, labels or address
     #[command(
-        after_help = "Examples:\n  clusterctl node update --label-add disk=ssd node2\n  clusterctl node update \
-                            --availability drain node2"
+        after_help = "A machine whose address changes is followed by itself; --addr is for one that has several, or for \
+                      when nobody finds it. Its containers run on.\n\nExamples:\n  clusterctl node update --label-add disk=ssd \
+                      node2\n  clusterctl node update --availability drain node2\n  clusterctl node update --addr \
+                      192.168.205.12 node2\n  clusterctl node update --manager 192.168.205.10 self"
     )]
     Update(Update),
     /// Make workers managers; done once they vote
@@ -111,9 +114,27 @@ struct Update {
     /// Remove a label
     #[arg(long, value_name = "KEY")]
     label_rm: Vec<String>,
-    /// Hostname, id or beginning of an id
+    /// Have it reached at this one of its addresses
+    #[arg(long, value_name = "IP")]
+    addr: Option<String>,
+    /// Tell this very node where a manager is, for when it finds none by itself
+    #[arg(long, value_name = "HOST[:PORT]")]
+    manager: Option<String>,
+    /// Hostname, id or beginning of an id; `self` is this node
     #[arg(value_name = "NODE")]
     node: String,
+}
+
+impl Update {
+    /// Whether it changes where the node is.
+    fn is_of_place(&self) -> bool {
+        self.addr.is_some() || self.manager.is_some()
+    }
+
+    /// Whether it changes what the node is.
+    fn is_of_spec(&self) -> bool {
+        self.availability.is_some() || !self.label_add.is_empty() || !self.label_rm.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -158,7 +179,11 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         }
         Command::Update(mut update) => {
             update.node = named(client, vec![update.node]).await?.remove(0);
-            run_update(client, update).await
+            address::update(client, &update).await?;
+            if update.is_of_spec() || !update.is_of_place() {
+                return run_update(client, update).await;
+            }
+            output::line(update.node)
         }
         Command::Promote(mut args) => {
             args.nodes = named(client, args.nodes).await?;
@@ -299,8 +324,8 @@ async fn run_update(client: &Client, update: Update) -> Result<()> {
         .iter()
         .map(|text| names::label(text))
         .collect::<Result<_>>()?;
-    if update.availability.is_none() && labels_set.is_empty() && update.label_rm.is_empty() {
-        bail!("nothing to change: give --availability, --label-add or --label-rm");
+    if !update.is_of_spec() {
+        bail!("nothing to change: give --availability, --label-add, --label-rm or --addr");
     }
     let availability = update.availability.map(|a| match a {
         AvailabilityArg::Active => proto::Availability::Active,

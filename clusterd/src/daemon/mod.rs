@@ -10,7 +10,7 @@ use api::proto::{
     DaemonInfo, ForceNewClusterRequest, GetInfoRequest, ImageProgress, InitReply, InitRequest,
     JoinProgress, JoinRequest, LeaveReply, LeaveRequest, ListImagesReply, ListImagesRequest,
     LoadImageInput, PullImageRequest, RecoverProgress, RemoveImageReply, RemoveImageRequest,
-    RestoreInput,
+    RestoreInput, UpdateSelfReply, UpdateSelfRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -98,6 +98,23 @@ impl daemon_server::Daemon for Daemon {
         _: Request<ForceNewClusterRequest>,
     ) -> Result<Response<Self::ForceNewClusterStream>, Status> {
         Ok(Response::new(recover::force_new_cluster(self.0.clone())))
+    }
+
+    async fn update_self(
+        &self,
+        request: Request<UpdateSelfRequest>,
+    ) -> Result<Response<UpdateSelfReply>, Status> {
+        // A caller that goes away in the middle must not leave it half done.
+        let (node, request) = (self.0.clone(), request.into_inner());
+        let done =
+            tokio::spawn(async move { node.update_self(&request.addr, &request.manager).await });
+        let addr = done
+            .await
+            .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?
+            .map_err(|error| refused(&error))?;
+        Ok(Response::new(UpdateSelfReply {
+            addr: addr.to_string(),
+        }))
     }
 
     async fn load_image(

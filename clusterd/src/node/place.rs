@@ -10,14 +10,22 @@ use crate::identity::{Identity, Papers, Who};
 use crate::listen;
 use crate::member::Member;
 use anyhow::{Context, Result, bail};
+use api::model::NodeState;
+use api::proto::ListNodesRequest;
+use api::proto::control_client::ControlClient;
+use manager::auth::Origin;
+use manager::proxy::control;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often this machine's addresses are looked at while it waits for one.
 const WAIT: Duration = Duration::from_millis(250);
+/// How long the managers may take to say which addresses nodes have.
+const ASK_BOUND: Duration = Duration::from_secs(2);
 /// And while it has one.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -209,13 +217,83 @@ impl Node {
         }
     }
 
+    /// Has others reach this machine at another of its addresses, or looks for a manager where somebody says that one
+    /// is. Where this machine is.
+    ///
+    /// # Errors
+    /// What is wrong with the address; nothing has changed then.
+    pub async fn update_self(&self, addr: &str, manager: &str) -> Result<Ipv4Addr> {
+        if !addr.is_empty() {
+            let to = addr.trim().parse().with_context(|| {
+                format!("{addr:?} is no IPv4 address; give one that this machine has")
+            })?;
+            self.refuse_taken(to).await?;
+            self.readdress(to, true).await?;
+        }
+        let manager = match manager {
+            "" => None,
+            manager => Some(crate::join::with_port(manager)?),
+        };
+        let slot = self.member.read().await;
+        let Some(member) = slot.as_ref() else {
+            match self.homeless.borrow().as_deref() {
+                Some(why) => bail!("this node has not started yet: {why}"),
+                None => bail!("this machine belongs to no cluster"),
+            }
+        };
+        if let Some(manager) = &manager {
+            member.hint(manager);
+        }
+        Ok(member.papers().load().who.addr)
+    }
+
+    /// Refuses another node's address, if the managers can be asked for it.
+    async fn refuse_taken(&self, to: Ipv4Addr) -> Result<()> {
+        let Some(who) = self.who().await else {
+            return Ok(());
+        };
+        let mut call = tonic::Request::new(ListNodesRequest::default());
+        call.extensions_mut()
+            .insert(Origin::operator(Some(who.node)));
+        let mut client = ControlClient::new(control(self.control.upstream()));
+        let Ok(Ok(listed)) = timeout(ASK_BOUND, client.list_nodes(call)).await else {
+            return Ok(());
+        };
+        for row in listed.into_inner().nodes {
+            let Some(Ok(other)) = row.node.map(api::model::Node::try_from) else {
+                continue;
+            };
+            let is_there = other.id != who.node && other.status.state == NodeState::Ready;
+            if is_there && other.addr == to {
+                let name = other.description.hostname;
+                bail!("node {name} is at {to}: two nodes can't have one address");
+            }
+        }
+        Ok(())
+    }
+
+    /// Who this machine is while its membership runs.
+    async fn who(&self) -> Option<Who> {
+        let slot = self.member.read().await;
+        slot.as_ref()
+            .map(|member| member.papers().load().who.clone())
+    }
+
     /// Follows this machine's address until it is stopped.
     pub async fn follow_address(&self, stop: &CancellationToken) {
         let mut patience = Patience::default();
+        let mut moves = self.moves.1.lock().await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
+                Some(to) = moves.recv() => {
+                    tracing::info!(%to, "the managers want this node to be there");
+                    if let Err(error) = self.readdress(to, true).await {
+                        tracing::error!("{error:#}");
+                    }
+                    continue;
+                }
             }
             // While a membership comes or goes, whoever has it in hand looks for its address.
             let who = match self.member.try_read() {

@@ -29,6 +29,8 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Dispatch/Session", Access::Node),
     ("/clusterd.v1.Agent/Logs", Access::Manager),
     ("/clusterd.v1.Agent/Exec", Access::Manager),
+    ("/clusterd.v1.Machine/NoteManagers", Access::Manager),
+    ("/clusterd.v1.Machine/SetAddress", Access::Manager),
     ("/clusterd.v1.Raft/AppendEntries", Access::Manager),
     ("/clusterd.v1.Raft/Vote", Access::Manager),
     ("/clusterd.v1.Raft/PreVote", Access::Manager),
@@ -37,6 +39,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Raft/Health", Access::Manager),
     ("/clusterd.v1.Raft/JoinRaft", Access::Manager),
     ("/clusterd.v1.Raft/LeaveRaft", Access::Manager),
+    ("/clusterd.v1.Raft/Announce", Access::Manager),
     ("/clusterd.v1.Control/GetStatus", Access::Read),
     ("/clusterd.v1.Control/GetJoinTokens", Access::Operate),
     ("/clusterd.v1.Control/UpdateCluster", Access::Operate),
@@ -45,6 +48,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Control/UpdateNode", Access::Operate),
     ("/clusterd.v1.Control/RemoveNode", Access::Operate),
     ("/clusterd.v1.Control/SetNodeRole", Access::Operate),
+    ("/clusterd.v1.Control/SetNodeAddress", Access::Operate),
     ("/clusterd.v1.Control/GetCa", Access::Read),
     ("/clusterd.v1.Control/RotateCa", Access::Operate),
     ("/clusterd.v1.Control/ListNetworks", Access::Read),
@@ -78,6 +82,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Daemon/RemoveImage", Access::Local),
     ("/clusterd.v1.Daemon/Restore", Access::Local),
     ("/clusterd.v1.Daemon/ForceNewCluster", Access::Local),
+    ("/clusterd.v1.Daemon/UpdateSelf", Access::Local),
 ];
 
 /// Who may make this call; none for one that is not in the table.

@@ -82,7 +82,7 @@ fn expected(path: &str) -> [bool; 5] {
         ("Ca", "Renew") => [false, true, true, false, false],
         ("Ca", _) => [true, true, true, false, false],
         ("Dispatch", _) => [false, true, true, false, false],
-        ("Agent" | "Raft", _) => [false, false, true, false, false],
+        ("Agent" | "Machine" | "Raft", _) => [false, false, true, false, false],
         ("Daemon", _) => [false, false, false, true, true],
         ("Control", "GetStatus" | "InspectCluster" | "GetCa" | "Logs" | "Exec") => {
             [false, true, true, true, true]

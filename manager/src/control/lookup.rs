@@ -51,6 +51,14 @@ pub fn node(state: &State, text: &str) -> Result<Arc<Node>, Refusal> {
     found("node", text, state.find_node(text), names)
 }
 
+/// What people call a node.
+pub fn name(node: &Node) -> String {
+    match node.description.hostname.as_str() {
+        "" => node.id.to_string(),
+        hostname => hostname.to_owned(),
+    }
+}
+
 /// A stack.
 pub fn stack(state: &State, name: &str) -> Result<Arc<Stack>, Refusal> {
     let lookup = state

@@ -4,6 +4,7 @@
 //! from a state that was read after the call came in, and made anew when that state has moved on; what is
 //! refused has changed nothing.
 
+mod address;
 mod backups;
 mod blobs;
 mod ca;
@@ -72,6 +73,8 @@ pub(crate) struct Control {
     pub overview: Arc<Overview>,
     /// This manager, `host:port`.
     pub addr: String,
+    /// Which boot of which machine this one is.
+    pub instance: bytes::Bytes,
     /// Changes that choose addresses take turns, and those that were refused once: built from the same state, they
     /// would want the same again and again.
     pub turn: Arc<Mutex<()>>,
@@ -224,6 +227,7 @@ delegate! {
     list_nodes(ListNodesRequest) -> ListNodesReply = nodes::list,
     update_node(UpdateNodeRequest) -> Node = nodes::update,
     remove_node(RemoveNodeRequest) -> RemoveNodeReply = nodes::remove,
+    set_node_address(SetNodeAddressRequest) -> SetNodeAddressReply = address::set,
     set_node_role(SetNodeRoleRequest) -> SetNodeRoleReply = roles::set,
     get_ca(GetCaRequest) -> CaStatus = ca::get,
     rotate_ca(RotateCaRequest) -> CaStatus = ca::rotate,

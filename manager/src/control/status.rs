@@ -64,7 +64,7 @@ pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus
 /// Asks a manager how it does.
 async fn health(control: &Control, peer: &Peer) -> Result<HealthReply, String> {
     if peer.node_id == control.me {
-        return Ok(raft_rpc::health(&control.handle));
+        return Ok(raft_rpc::health(&control.handle, &control.instance));
     }
     let mut client = RaftClient::new(control.dialer.node(&peer.addr, peer.node_id));
     match timeout(HEALTH_BOUND, client.health(HealthRequest {})).await {

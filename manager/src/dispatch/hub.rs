@@ -133,6 +133,7 @@ struct Session {
     heard: Heard,
     instance: Bytes,
     addr: Ipv4Addr,
+    port: u16,
     /// The last heartbeat that was acknowledged.
     acknowledged: u64,
     /// It has got its full message.

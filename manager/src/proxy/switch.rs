@@ -141,7 +141,10 @@ impl Upstream for Workers {
             "this node knows no manager; is it still a member? see `clusterctl node ls` on a manager".into()
         } else {
             let tried: Vec<_> = failures.into_iter().map(|failure| failure.cause).collect();
-            format!("no manager can be reached: {}", tried.join("; "))
+            format!(
+                "no manager can be reached: {}; if they are elsewhere now and don't find this node either, say where with `clusterctl node update self --manager ADDRESS`",
+                tried.join("; ")
+            )
         };
         Box::pin(std::future::ready(text))
     }

@@ -1,12 +1,15 @@
 //! How a manager becomes a voter, and stops being one.
 
+use crate::auth::Origin;
 use crate::control::{propose_status, reason};
 use crate::dialer::Dialer;
+use crate::place::{Me, check_addr};
 use crate::proxy::{Upstream, ask, retry_elsewhere};
 use api::convert;
 use api::model::{NodeId, Role};
 use api::proto::raft_client::RaftClient;
 use api::proto::{JoinRaftReply, JoinRaftRequest, LeaveRaftReply, LeaveRaftRequest};
+use bytes::Bytes;
 use raft_store::Handle;
 use raft_store::wire::VERSION;
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub async fn join_raft(
     dialer: &Dialer,
     managers: &[String],
     addr: &str,
+    instance: &Bytes,
     bound: Duration,
 ) -> Result<u64, Status> {
     let deadline = Instant::now() + bound;
@@ -37,6 +41,7 @@ pub async fn join_raft(
             let mut client = RaftClient::new(dialer.manager(manager));
             let mut request = Request::new(JoinRaftRequest {
                 addr: addr.to_owned(),
+                instance: instance.clone(),
             });
             request.metadata_mut().insert(VERSION_KEY, VERSION.into());
             let asked = client.join_raft(request);
@@ -95,12 +100,18 @@ fn is_passing(code: Code) -> bool {
 pub async fn leave_raft(
     upstream: &Arc<dyn Upstream>,
     node: NodeId,
+    instance: &Bytes,
     bound: Duration,
 ) -> Result<(), Status> {
     let mut client = RaftClient::new(ask(upstream.clone()));
-    let request = LeaveRaftRequest {
+    let mut request = Request::new(LeaveRaftRequest {
         node_id: convert::id_bytes(node.0),
-    };
+        instance: instance.clone(),
+    });
+    // Where this manager leads, no certificate says who asks.
+    request
+        .extensions_mut()
+        .insert(Origin::operator(Some(node)));
     match tokio::time::timeout(bound, client.leave_raft(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(status)) => Err(Status::new(status.code(), status.message())),
@@ -112,7 +123,12 @@ pub async fn leave_raft(
 }
 
 /// On the leader: makes a node one of the managers. Returns once it is a voter.
-pub async fn take_in(handle: &Handle, node: NodeId, addr: &str) -> Result<JoinRaftReply, Status> {
+pub async fn take_in(
+    me: &Me,
+    node: NodeId,
+    request: &JoinRaftRequest,
+) -> Result<JoinRaftReply, Status> {
+    let (handle, addr) = (&me.handle, request.addr.as_str());
     handle
         .linearizable()
         .await
@@ -127,14 +143,8 @@ pub async fn take_in(handle: &Handle, node: NodeId, addr: &str) -> Result<JoinRa
             "node {node} is a worker: only managers hold the state"
         )));
     }
-    let has_port = addr
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !has_port {
-        return Err(Status::invalid_argument(format!(
-            "{addr:?} is not HOST:PORT of a manager"
-        )));
-    }
+    check_addr(addr)?;
+    me.refuse_copy(node, addr, &request.instance).await?;
     tracing::info!(%node, addr, "a manager comes in");
     handle
         .add_manager(node, addr.to_owned())
@@ -171,12 +181,18 @@ pub async fn hand_over(handle: &Handle, me: NodeId) -> Result<(), Status> {
 /// On the leader: makes a node a manager no more. Should it be the leader itself, it hands the lead over and
 /// has the call made again there.
 pub async fn take_out(
-    handle: &Handle,
-    me: NodeId,
+    me: &Me,
+    asks: NodeId,
     request: &LeaveRaftRequest,
 ) -> Result<LeaveRaftReply, Status> {
     let node =
         convert::node_id(&request.node_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    if asks != node {
+        return Err(Status::permission_denied(format!(
+            "node {asks} can't take manager {node} out: `clusterctl node demote` or `clusterctl node rm` does"
+        )));
+    }
+    let handle = &me.handle;
     handle
         .linearizable()
         .await
@@ -193,8 +209,10 @@ pub async fn take_out(
             "this is the only manager: without it there is no cluster; take out the other nodes first, then leave with --force",
         ));
     }
-    if node == me {
-        hand_over(handle, me).await?;
+    // A copy that goes must not take the real one along.
+    me.refuse_copy(node, "", &request.instance).await?;
+    if node == me.node {
+        hand_over(handle, me.node).await?;
         return Err(retry_elsewhere("the lead is being handed over"));
     }
     tracing::info!(%node, "a manager goes out");

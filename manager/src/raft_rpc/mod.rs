@@ -11,10 +11,11 @@ pub(crate) use members::{hand_over, join_raft, leave_raft};
 pub(crate) use server::RaftService;
 
 use api::proto::HealthReply;
+use bytes::Bytes;
 use raft_store::Handle;
 
 /// How this manager's store does.
-pub(crate) fn health(handle: &Handle) -> HealthReply {
+pub(crate) fn health(handle: &Handle, instance: &Bytes) -> HealthReply {
     let health = handle.health();
     HealthReply {
         applied: health.applied,
@@ -24,5 +25,6 @@ pub(crate) fn health(handle: &Handle) -> HealthReply {
         sync_p50_us: health.sync.p50_us,
         sync_p99_us: health.sync.p99_us,
         sync_max_us: health.sync.max_us,
+        instance: instance.clone(),
     }
 }

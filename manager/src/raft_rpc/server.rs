@@ -2,6 +2,7 @@
 
 use super::members;
 use crate::auth::{Caller, Origin};
+use crate::place::Me;
 use api::model::NodeId;
 use api::proto::{self, SnapshotChunk, raft_server};
 use openraft::storage::Snapshot;
@@ -15,13 +16,30 @@ const SNAPSHOT_MAX: u64 = 1 << 30;
 #[derive(Clone)]
 pub(crate) struct RaftService {
     handle: Handle,
-    me: NodeId,
+    me: Me,
 }
 
 impl RaftService {
-    pub fn new(handle: Handle, me: NodeId) -> Self {
-        Self { handle, me }
+    pub fn new(me: Me) -> Self {
+        Self {
+            handle: me.handle.clone(),
+            me,
+        }
     }
+}
+
+/// Who asks, however many managers have passed it on.
+fn asks<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let node = match request.extensions().get::<Origin>() {
+        Some(Origin {
+            node: Some(node), ..
+        }) => Some(*node),
+        _ => match request.extensions().get::<Caller>() {
+            Some(Caller::Peer(peer, _) | Caller::Ended(peer, _)) => Some(peer.node),
+            _ => None,
+        },
+    };
+    node.ok_or_else(|| Status::unauthenticated("a manager is known by its certificate"))
 }
 
 fn unreadable(error: wire::WireError) -> Status {
@@ -142,7 +160,10 @@ impl raft_server::Raft for RaftService {
         &self,
         _: Request<proto::HealthRequest>,
     ) -> Result<Response<proto::HealthReply>, Status> {
-        Ok(Response::new(super::health(&self.handle)))
+        Ok(Response::new(super::health(
+            &self.handle,
+            &self.me.instance,
+        )))
     }
 
     async fn join_raft(
@@ -150,19 +171,8 @@ impl raft_server::Raft for RaftService {
         request: Request<proto::JoinRaftRequest>,
     ) -> Result<Response<proto::JoinRaftReply>, Status> {
         members::check_version(request.metadata())?;
-        // Who asks, however many managers have passed it on.
-        let asks = match request.extensions().get::<Origin>() {
-            Some(Origin {
-                node: Some(node), ..
-            }) => Some(*node),
-            _ => match request.extensions().get::<Caller>() {
-                Some(Caller::Peer(peer, _)) => Some(peer.node),
-                _ => None,
-            },
-        };
-        let asks =
-            asks.ok_or_else(|| Status::unauthenticated("a manager is known by its certificate"))?;
-        members::take_in(&self.handle, asks, &request.into_inner().addr)
+        let asks = asks(&request)?;
+        members::take_in(&self.me, asks, &request.into_inner())
             .await
             .map(Response::new)
     }
@@ -171,8 +181,18 @@ impl raft_server::Raft for RaftService {
         &self,
         request: Request<proto::LeaveRaftRequest>,
     ) -> Result<Response<proto::LeaveRaftReply>, Status> {
-        members::take_out(&self.handle, self.me, &request.into_inner())
+        let asks = asks(&request)?;
+        members::take_out(&self.me, asks, &request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn announce(
+        &self,
+        request: Request<proto::AnnounceRequest>,
+    ) -> Result<Response<proto::AnnounceReply>, Status> {
+        let node = asks(&request)?;
+        let reply = self.me.hear(node, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }

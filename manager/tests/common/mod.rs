@@ -9,6 +9,7 @@ use api::proto::ca_client::CaClient;
 use api::proto::control_client::ControlClient;
 use api::proto::dispatch_client::DispatchClient;
 use api::proto::{GetRootRequest, IssueRequest, Issued};
+use bytes::Bytes;
 use manager::auth::{Policy, guard};
 use manager::dialer::{Dialer, unidentified};
 use manager::identity::{Identity, KeyRequest, Material};
@@ -182,7 +183,7 @@ pub struct Boss {
     pub dialer: Dialer,
     pub door: Door,
     pub ca_pem: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 async fn listen() -> (TcpListener, String) {
@@ -204,6 +205,7 @@ fn config(
         addr: addr.into(),
         ca_pem: ca_pem.into(),
         dialer: dialer.clone(),
+        instance: Bytes::new(),
         pace: Pace::default(),
     }
 }
@@ -235,7 +237,7 @@ impl Boss {
                 dialer,
                 door,
                 ca_pem,
-                _dir: dir,
+                dir,
             },
             founding,
         )
@@ -264,7 +266,7 @@ impl Boss {
             dialer,
             door,
             ca_pem,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -277,6 +279,27 @@ impl Boss {
         self.manager
             .as_ref()
             .is_some_and(|manager| manager.handle().leadership().borrow().own)
+    }
+
+    /// It is stopped, and comes back with another address, knowing nothing of where others have gone.
+    pub async fn comes_back_elsewhere(&mut self) {
+        let identity = self.manager.as_ref().unwrap().identity();
+        self.kill().await;
+        self.starts_elsewhere(identity, "").await;
+    }
+
+    /// As one that was stopped; `instance` is which boot of which machine it is.
+    pub async fn starts_elsewhere(&mut self, identity: Identity, instance: &'static str) {
+        let (listener, addr) = listen().await;
+        self.addr = addr;
+        let config = ManagerConfig {
+            instance: Bytes::from_static(instance.as_bytes()),
+            ..config(&self.dir, identity, &self.addr, &self.ca_pem, &self.dialer)
+        };
+        let manager = Manager::start(config).await.unwrap();
+        let routes = manager.routes(Routes::default());
+        self.door = Door::open(listener, self.dialer.tls().clone(), routes);
+        self.manager = Some(manager);
     }
 
     /// It is gone, without a word to anybody.

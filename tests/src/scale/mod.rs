@@ -22,6 +22,7 @@ pub async fn one_manager(dir: &Path, spec: ClusterSpec) -> Result<(Manager, Foun
     };
     let founding = Founding::new(spec, None, description, addr, 2377, manager::now())?;
     let config = ManagerConfig {
+        instance: Default::default(),
         dir: dir.to_owned(),
         identity: founding.identity,
         addr: format!("{addr}:2377"),

@@ -30,7 +30,8 @@ impl Hub {
             over.cancel();
             return;
         };
-        if let Some(refusal) = self.twin(node, &instance, addr.0) {
+        let refusal = self.twin(node, &instance, addr.0);
+        if let Some(refusal) = refusal.or_else(|| self.taken(node, addr)) {
             let _ = out.try_send(Err(refusal));
             over.cancel();
             return;
@@ -53,6 +54,7 @@ impl Hub {
                 heard,
                 instance: instance.clone(),
                 addr: addr.0,
+                port: addr.1,
                 acknowledged: 0,
                 open: false,
                 told: None,

@@ -1,4 +1,4 @@
-//! Two machines with one identity: a cloned disk.
+//! Two machines with one identity: a cloned disk. And two nodes with one address.
 
 use super::Hub;
 use api::model::NodeId;
@@ -33,6 +33,29 @@ impl Hub {
                 message: Some(ToAgent::Notice(notice)),
             }));
         }
+        Some(Status::already_exists(text))
+    }
+
+    /// Whether another node is there and heard of: the refusal of this one. None of the two would get what is meant for
+    /// it. One that has moved away meanwhile is heard of no longer.
+    pub(super) fn taken(&self, node: NodeId, addr: (Ipv4Addr, u16)) -> Option<Status> {
+        let at = Instant::now();
+        let dead_after = Duration::from_millis(u64::from(self.pace.dead_after_ms));
+        let (other, _) = self.sessions.iter().find(|(other, session)| {
+            **other != node
+                && (session.addr, session.port) == addr
+                && at.saturating_duration_since(session.heard.at()) <= dead_after
+        })?;
+        let name = self.handle.read(|state| {
+            let known = state.nodes().get(other);
+            known.map(|known| known.description.hostname.clone())
+        });
+        let text = format!(
+            "node {} ({other}) is at {} already, and two nodes can't have one address; give this one another with `clusterctl node update self --addr ADDRESS` on it",
+            name.unwrap_or_default(),
+            addr.0
+        );
+        tracing::error!(%node, "{text}");
         Some(Status::already_exists(text))
     }
 }

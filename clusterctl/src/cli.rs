@@ -3,7 +3,7 @@
 use crate::client::DEFAULT_HOST;
 use crate::commands::{
     backup, ca, cluster, completions, config, deploy, exec, image, init, join, join_token, leave,
-    man, network, node, restore, secret, service, stack, status,
+    man, network, node, restore, secret, service, stack, status, unlock, unlock_key,
 };
 use clap::{Parser, Subcommand};
 
@@ -41,6 +41,8 @@ pub enum Command {
     Leave(leave::Args),
     Status(status::Args),
     Cluster(cluster::Args),
+    Unlock(unlock::Args),
+    UnlockKey(unlock_key::Args),
     Node(node::Args),
     Ca(ca::Args),
     Network(network::Args),

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tonic::Status;
 use tonic::service::Routes;
 
+/// What a manager that is locked says to every call but the one that unlocks it.
+pub const LOCKED: &str = "this manager is locked: run `clusterctl unlock` on it";
+
 /// The local socket's way to the managers, which outlives every membership.
 #[derive(Clone, Default)]
 pub struct Control {
@@ -37,10 +40,18 @@ impl Control {
         self.upstream.clone()
     }
 
+    /// Until it is set again calls are refused, for this manager is locked.
+    pub fn lock(&self) {
+        self.policy.0.store(None);
+        let status = Status::failed_precondition(LOCKED);
+        self.upstream.set(Some(Arc::new(Refusing(status))));
+    }
+
     /// Until it is set again calls are refused with `why`.
     pub fn refuse(&self, why: &str) {
         self.policy.0.store(None);
-        self.upstream.set(Some(Arc::new(Refusing(why.to_owned()))));
+        let status = Status::unavailable(why);
+        self.upstream.set(Some(Arc::new(Refusing(status))));
     }
 
     /// From now on, and for good, calls are refused with `why`.
@@ -79,11 +90,11 @@ impl Policy for LocalPolicy {
 }
 
 /// Leads nowhere for now, and says why.
-struct Refusing(String);
+struct Refusing(Status);
 
 impl Upstream for Refusing {
     fn pick(&self, _: &[Failure]) -> Target {
-        Target::Refuse(Status::unavailable(self.0.as_str()))
+        Target::Refuse(self.0.clone())
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
@@ -91,6 +102,6 @@ impl Upstream for Refusing {
     }
 
     fn explain(&self, _: Vec<Failure>) -> BoxFuture<'static, String> {
-        Box::pin(std::future::ready(self.0.clone()))
+        Box::pin(std::future::ready(self.0.message().to_owned()))
     }
 }

@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::door::Door;
 use crate::identity::Papers;
 use crate::member::manager_config;
+use crate::vault::Vault;
 use anyhow::{Result, anyhow};
 use api::model::{NodeId, Role};
 use arc_swap::ArcSwapOption;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub papers: Arc<Papers>,
     /// Where its replicated state is.
     pub raft: PathBuf,
+    /// What that is sealed with.
+    pub vault: Arc<Vault>,
     /// How it reaches others.
     pub dialer: Dialer,
     /// Which boot of which machine this is.
@@ -123,16 +126,18 @@ impl Duty {
         let Parts {
             papers,
             raft,
+            vault,
             dialer,
             instance,
             ..
         } = &self.parts;
         let config = manager_config(
             raft.clone(),
+            vault,
             &papers.load(),
             dialer.clone(),
             instance.clone(),
-        );
+        )?;
         self.serve(Manager::start(config).await?);
         tracing::info!("this node is a manager now");
         Ok(())
@@ -167,7 +172,7 @@ impl Duty {
     pub async fn lay_down(&self) -> Result<()> {
         self.serve_none();
         self.end().await;
-        forget_state(&self.parts.raft)?;
+        forget_state(&self.parts.raft, &self.parts.vault)?;
         tracing::info!("this node is a manager no more");
         Ok(())
     }
@@ -282,15 +287,16 @@ impl Duty {
     }
 }
 
-/// Removes the replicated state of a node that is no manager.
+/// Removes the replicated state of a node that is no manager, and what it was sealed with: its identity isn't, any
+/// more.
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn forget_state(raft: &std::path::Path) -> Result<()> {
+pub fn forget_state(raft: &std::path::Path, vault: &Vault) -> Result<()> {
     match std::fs::remove_dir_all(raft) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(anyhow!("can't remove {}: {error}", raft.display()))
         }
-        _ => Ok(()),
+        _ => vault.forget(),
     }
 }

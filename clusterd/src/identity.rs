@@ -1,10 +1,12 @@
 //! This machine's membership on disk: who it is, in which cluster, and the key that proves it.
 //!
 //! `identity/` holds `node.key`, `node.crt`, `ca.crt` and `node.json`; it is made beside and renamed, so that
-//! it is there whole or not at all.
+//! it is there whole or not at all. A manager's `node.key` is sealed with the key of its state: who has it is let in
+//! by the other managers, which then give all they have.
 
 use crate::address::Place;
 use crate::follow::Origin;
+use crate::vault::Vault;
 use anyhow::{Context, Result, bail};
 use api::model::{ClusterId, NodeId, Role};
 use manager::identity::Material;
@@ -69,20 +71,47 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+/// A private key's first byte when it is sealed; a PEM file begins otherwise.
+const SEALED: u8 = 2;
+/// What it is sealed for.
+const PLACE: &[u8] = b"node.key";
+
+fn damaged(dir: &Path, name: &str) -> String {
+    format!(
+        "{} is damaged; put it back from a backup, or remove {} and join again",
+        dir.join(name).display(),
+        dir.display()
+    )
+}
+
 const FILES: [&str; 4] = ["node.json", "node.key", "node.crt", "ca.crt"];
 
 impl Identity {
-    /// Reads the membership; none when this machine belongs to no cluster.
+    /// Who this machine is, which needs no key; none when it belongs to no cluster.
     ///
     /// # Errors
-    /// When a file is missing or damaged.
-    pub fn load(dir: &Path) -> Result<Option<Self>> {
+    /// When the file is missing or damaged.
+    pub fn who(dir: &Path) -> Result<Option<Who>> {
+        if !dir.exists() {
+            return Ok(None);
+        }
+        let text = fs::read(dir.join("node.json")).with_context(|| damaged(dir, "node.json"))?;
+        let who = serde_json::from_slice(&text).with_context(|| damaged(dir, "node.json"))?;
+        Ok(Some(who))
+    }
+
+    /// Reads the membership; none when this machine belongs to no cluster. The private key is sealed from now on, or
+    /// not, as its role wants it.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the key that one is sealed with.
+    pub fn load(dir: &Path, vault: &Vault) -> Result<Option<Self>> {
         if !dir.exists() {
             return Ok(None);
         }
         let read = |name: &str| {
             let path = dir.join(name);
-            fs::read_to_string(&path).with_context(|| {
+            fs::read(&path).with_context(|| {
                 format!(
                     "can't read {}; put it back from a backup, or remove {} and join again",
                     path.display(),
@@ -90,27 +119,47 @@ impl Identity {
                 )
             })
         };
-        let text = read("node.json")?;
-        let who = serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} is damaged; put it back from a backup, or remove {} and join again",
-                dir.join("node.json").display(),
-                dir.display()
-            )
-        })?;
-        Ok(Some(Self {
+        let text = |name: &str| {
+            let text = String::from_utf8(read(name)?).map_err(|error| error.utf8_error());
+            text.with_context(|| damaged(dir, name))
+        };
+        let who: Who =
+            serde_json::from_str(&text("node.json")?).with_context(|| damaged(dir, "node.json"))?;
+        let key = read("node.key")?;
+        let sealed = key.strip_prefix(&[SEALED]);
+        let is_sealed = sealed.is_some();
+        let key_pem = match sealed {
+            Some(sealed) => {
+                let keys = vault.existing()?;
+                let mut key = Vec::new();
+                if !keys.data().open_onto(&mut key, PLACE, sealed) {
+                    bail!(
+                        "{}: or it was sealed with another key than that in {}",
+                        damaged(dir, "node.key"),
+                        vault.path().display()
+                    );
+                }
+                String::from_utf8(key).map_err(|error| error.utf8_error())
+            }
+            None => String::from_utf8(key).map_err(|error| error.utf8_error()),
+        };
+        let identity = Self {
+            key_pem: key_pem.with_context(|| damaged(dir, "node.key"))?,
+            cert_pem: text("node.crt")?,
+            ca_pem: text("ca.crt")?,
             who,
-            key_pem: read("node.key")?,
-            cert_pem: read("node.crt")?,
-            ca_pem: read("ca.crt")?,
-        }))
+        };
+        if is_sealed != (identity.who.role == Role::Manager) {
+            identity.replace(dir, vault)?;
+        }
+        Ok(Some(identity))
     }
 
     /// Writes a new membership.
     ///
     /// # Errors
     /// When there is one already, or the disk refuses; nothing is left then.
-    pub fn create(&self, dir: &Path) -> Result<()> {
+    pub fn create(&self, dir: &Path, vault: &Vault) -> Result<()> {
         if dir.exists() {
             bail!("{} is there already", dir.display());
         }
@@ -119,7 +168,7 @@ impl Identity {
             fs::remove_dir_all(&half)
                 .with_context(|| format!("can't remove {}", half.display()))?;
         }
-        let written = self.write_into(&half).and_then(|()| {
+        let written = self.write_into(&half, vault).and_then(|()| {
             fs::rename(&half, dir).with_context(|| format!("can't rename to {}", dir.display()))?;
             sync_parent(dir)
         });
@@ -134,13 +183,13 @@ impl Identity {
     ///
     /// # Errors
     /// When the disk refuses; the one before stays then.
-    pub fn replace(&self, dir: &Path) -> Result<()> {
+    pub fn replace(&self, dir: &Path, vault: &Vault) -> Result<()> {
         let next = dir.with_extension("new");
         if next.exists() {
             fs::remove_dir_all(&next)
                 .with_context(|| format!("can't remove {}", next.display()))?;
         }
-        self.write_into(&next)?;
+        self.write_into(&next, vault)?;
         renameat2(AT_FDCWD, &next, AT_FDCWD, dir, RenameFlags::RENAME_EXCHANGE)
             .with_context(|| format!("can't put {} in place", next.display()))?;
         sync_parent(dir)?;
@@ -175,17 +224,24 @@ impl Identity {
         }
     }
 
-    fn write_into(&self, dir: &Path) -> Result<()> {
+    fn write_into(&self, dir: &Path, vault: &Vault) -> Result<()> {
+        let mut key = self.key_pem.clone().into_bytes();
+        if let Some(seals) = vault.seals(self.who.role)? {
+            key = vec![SEALED];
+            seals.seal_onto(&mut key, PLACE, self.key_pem.as_bytes())?;
+        }
         DirBuilder::new()
             .mode(0o700)
             .create(dir)
             .with_context(|| format!("can't make {}", dir.display()))?;
         let json = serde_json::to_string_pretty(&self.who)?;
-        for (name, text) in
-            FILES
-                .into_iter()
-                .zip([&json, &self.key_pem, &self.cert_pem, &self.ca_pem])
-        {
+        let contents: [&[u8]; 4] = [
+            json.as_bytes(),
+            &key,
+            self.cert_pem.as_bytes(),
+            self.ca_pem.as_bytes(),
+        ];
+        for (name, bytes) in FILES.into_iter().zip(contents) {
             let path = dir.join(name);
             let context = || format!("can't write {}", path.display());
             let mut file = OpenOptions::new()
@@ -194,7 +250,7 @@ impl Identity {
                 .mode(0o600)
                 .open(&path)
                 .with_context(context)?;
-            file.write_all(text.as_bytes())
+            file.write_all(bytes)
                 .and_then(|()| file.sync_all())
                 .with_context(context)?;
         }
@@ -255,38 +311,40 @@ mod tests {
     #[test]
     fn a_membership_is_kept_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::new(dir.path().join("raft.key"));
         let path = dir.path().join("identity");
-        assert!(Identity::load(&path).unwrap().is_none());
-        identity().create(&path).unwrap();
+        assert!(Identity::load(&path, &vault).unwrap().is_none());
+        identity().create(&path, &vault).unwrap();
         assert_eq!(
             fs::metadata(path.join("node.key")).unwrap().mode() & 0o777,
             0o600
         );
-        let read = Identity::load(&path).unwrap().unwrap();
+        let read = Identity::load(&path, &vault).unwrap().unwrap();
         assert_eq!((read.who, read.key_pem), (identity().who, "key".into()));
         assert!(
             identity()
-                .create(&path)
+                .create(&path, &vault)
                 .unwrap_err()
                 .to_string()
                 .contains("there already")
         );
         Identity::remove(&path).unwrap();
-        assert!(Identity::load(&path).unwrap().is_none());
+        assert!(Identity::load(&path, &vault).unwrap().is_none());
     }
 
     #[test]
     fn a_membership_is_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::new(dir.path().join("raft.key"));
         let path = dir.path().join("identity");
-        identity().create(&path).unwrap();
+        identity().create(&path, &vault).unwrap();
         // What an earlier try has left is no hindrance.
         fs::create_dir(path.with_extension("new")).unwrap();
         let mut next = identity();
         next.who.role = Role::Manager;
         next.cert_pem = "other".into();
-        next.replace(&path).unwrap();
-        let read = Identity::load(&path).unwrap().unwrap();
+        next.replace(&path, &vault).unwrap();
+        let read = Identity::load(&path, &vault).unwrap().unwrap();
         assert_eq!((read.who, read.cert_pem), (next.who, "other".into()));
         assert!(!path.with_extension("new").exists());
     }
@@ -316,11 +374,43 @@ mod tests {
     #[test]
     fn a_damaged_membership_is_named() {
         let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::new(dir.path().join("raft.key"));
         let path = dir.path().join("identity");
-        identity().create(&path).unwrap();
+        identity().create(&path, &vault).unwrap();
         fs::write(path.join("node.json"), "{").unwrap();
         assert!(
-            format!("{:#}", Identity::load(&path).unwrap_err()).contains("node.json is damaged")
+            format!("{:#}", Identity::load(&path, &vault).unwrap_err())
+                .contains("node.json is damaged")
         );
+    }
+
+    #[test]
+    fn a_managers_private_key_is_sealed_and_a_workers_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        let vault = Vault::new(dir.path().join("raft.key"));
+        let mut identity = identity();
+        identity.key_pem = "the private key".into();
+        let is_plain = || fs::read(path.join("node.key")).unwrap() == b"the private key";
+        identity.create(&path, &vault).unwrap();
+        assert!(is_plain() && !vault.path().exists());
+        // Promoted; and read again by the next daemon.
+        identity.who.role = Role::Manager;
+        identity.replace(&path, &vault).unwrap();
+        assert!(!is_plain());
+        let again = Vault::new(vault.path().to_owned());
+        let read = |vault: &Vault| Identity::load(&path, vault).map(Option::unwrap);
+        assert_eq!(read(&again).unwrap().key_pem, "the private key");
+        // As an earlier version has left it.
+        fs::write(path.join("node.key"), "the private key").unwrap();
+        read(&again).unwrap();
+        assert!(!is_plain());
+        // Without its key, and with another.
+        again.forget().unwrap();
+        let error = format!("{:#}", read(&again).unwrap_err());
+        assert!(error.contains("raft.key is gone"), "{error}");
+        again.keys().unwrap();
+        let error = format!("{:#}", read(&again).unwrap_err());
+        assert!(error.contains("another key"), "{error}");
     }
 }

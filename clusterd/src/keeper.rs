@@ -5,6 +5,7 @@
 use crate::duty::Duty;
 use crate::identity::{Identity, Papers};
 use crate::join;
+use crate::vault::Vault;
 use anyhow::{Context, Result, anyhow, bail};
 use api::model::{Role, Timestamp};
 use api::proto::ca_client::CaClient;
@@ -77,6 +78,8 @@ pub struct Keeper {
     pub papers: Arc<Papers>,
     /// Where that is kept.
     pub dir: PathBuf,
+    /// What a manager's is sealed with.
+    pub vault: Arc<Vault>,
     /// How it reaches others.
     pub dialer: Dialer,
     /// The manager part.
@@ -266,7 +269,7 @@ impl Keeper {
         let material = identity.material();
         // What TLS doesn't take is not written either.
         manager::tls::server_config(&material)?;
-        identity.replace(&self.dir)?;
+        identity.replace(&self.dir, &self.vault)?;
         self.dialer.tls().reload(&material)?;
         self.dialer.forget_all();
         tracing::info!(

@@ -20,6 +20,8 @@ mod member;
 mod node;
 mod places;
 mod run;
+mod vault;
+mod waiting;
 
 use anyhow::Context;
 use clap::Parser;

@@ -9,10 +9,11 @@ use crate::keeper::Keeper;
 use crate::listen;
 use crate::machine::Machine;
 use crate::places::Places;
+use crate::vault::Vault;
+use crate::waiting::Waiting;
 use agent::Agent;
 use anyhow::{Context, Result, bail};
-use api::model::{ClusterCa, ClusterSpec, JoinToken, NodeDescription, Role};
-use api::proto::Hello;
+use api::model::{ClusterCa, ClusterSpec, JoinToken, Lock, NodeDescription, Role, UnlockKey};
 use api::proto::agent_server::AgentServer;
 use api::proto::machine_server::MachineServer;
 use bytes::Bytes;
@@ -41,6 +42,8 @@ const GOODBYE_BOUND: Duration = Duration::from_secs(15);
 pub struct Setup<'a> {
     /// Folders.
     pub places: &'a Places,
+    /// Its keys, while it is a manager.
+    pub vault: &'a Arc<Vault>,
     /// This machine's name.
     pub hostname: &'a str,
     /// Its images.
@@ -65,6 +68,8 @@ pub struct Made {
     pub worker_token: JoinToken,
     /// To join it as a manager.
     pub manager_token: JoinToken,
+    /// To unlock its managers, where they are locked.
+    pub unlock_key: Option<UnlockKey>,
 }
 
 /// Makes a cluster: its CA, its first node, its state. Nothing but the state is written.
@@ -73,14 +78,28 @@ pub struct Made {
 /// When the disk refuses; the state is removed then.
 pub async fn init(
     places: &Places,
+    vault: &Vault,
     hostname: &str,
     place: Place,
     port: u16,
-    spec: ClusterSpec,
+    (spec, locks): (ClusterSpec, bool),
     ca: Option<ClusterCa>,
 ) -> Result<Made> {
+    let lock = match locks {
+        true => Lock::default().next(true),
+        false => Lock::default(),
+    };
+    let unlock_key = lock.key.clone();
     let addr = place.addr;
-    let founding = Founding::new(spec, ca, describe(hostname), addr, port, manager::now())?;
+    let founding = Founding::new(
+        spec,
+        ca,
+        lock,
+        describe(hostname),
+        addr,
+        port,
+        manager::now(),
+    )?;
     let identity = Identity {
         who: Who {
             cluster: founding.identity.cluster,
@@ -96,26 +115,33 @@ pub async fn init(
         ca_pem: founding.material.ca_pem.clone(),
     };
     let dialer = Dialer::new(Tls::new(&founding.material)?);
-    let config = manager_config(places.raft(), &identity, dialer, instance::of(&places.run)?);
+    let instance = instance::of(&places.run)?;
+    let config = manager_config(places.raft(), vault, &identity, dialer, instance)?;
     let manager = Manager::init(config, &founding).await?;
     Ok(Made {
         identity,
         manager,
         worker_token: founding.tokens.worker.clone(),
         manager_token: founding.tokens.manager.clone(),
+        unlock_key,
     })
 }
 
 /// What this node's manager is given.
+///
+/// # Errors
+/// When its keys can't be read or made.
 pub fn manager_config(
     raft: PathBuf,
+    vault: &Vault,
     identity: &Identity,
     dialer: Dialer,
     instance: Bytes,
-) -> ManagerConfig {
+) -> Result<ManagerConfig> {
     let who = &identity.who;
-    ManagerConfig {
+    Ok(ManagerConfig {
         dir: raft,
+        keys: vault.keys()?,
         identity: manager::identity::Identity {
             cluster: who.cluster,
             node: who.node,
@@ -126,7 +152,7 @@ pub fn manager_config(
         dialer,
         instance,
         pace: Pace::default(),
-    }
+    })
 }
 
 /// What this machine is.
@@ -181,35 +207,30 @@ impl Member {
         identity: Identity,
         listener: TcpListener,
         manager: Option<Manager>,
+        waiting: Option<Waiting>,
     ) -> Result<Self> {
-        let tls = Tls::new(&identity.material())?;
-        // The manager of a cluster just made has its own.
-        let dialer = match &manager {
-            Some(manager) => manager.dialer().clone(),
-            None => Dialer::new(tls),
+        let started = match instance::of(&setup.places.run) {
+            Ok(instance) => start_manager(&setup, &identity, manager, &instance)
+                .await
+                .map(|(dialer, manager)| (dialer, manager, instance)),
+            Err(error) => Err(error),
+        };
+        let (dialer, manager, instance) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if let Some(waiting) = waiting {
+                    waiting.shutdown().await;
+                }
+                return Err(error);
+            }
         };
         let tls = dialer.tls().clone();
-        let instance = instance::of(&setup.places.run)?;
-        let manager = match (identity.who.role, manager) {
-            (Role::Manager, None) => {
-                let config = manager_config(
-                    setup.places.raft(),
-                    &identity,
-                    dialer.clone(),
-                    instance.clone(),
-                );
-                Some(Manager::start(config).await?)
-            }
-            (Role::Worker, None) => {
-                // Left by one that was a manager and was cut off on its way to be none.
-                forget_state(&setup.places.raft())?;
-                None
-            }
-            (_, manager) => manager,
+        let waiting = match waiting {
+            Some(waiting) => Ok(waiting),
+            None => Waiting::start(&setup, identity.clone(), instance.clone()).await,
         };
-        let papers = Arc::new(Papers::from_pointee(identity));
-        let agent = match start_agent(&setup, &papers, &dialer, instance.clone()).await {
-            Ok(agent) => agent,
+        let waiting = match waiting {
+            Ok(waiting) => waiting,
             Err(error) => {
                 if let Some(manager) = manager {
                     manager.shutdown().await;
@@ -217,9 +238,11 @@ impl Member {
                 return Err(error);
             }
         };
+        let (papers, agent) = waiting.go_on(identity, dialer.clone());
         let parts = Parts {
             papers: papers.clone(),
             raft: setup.places.raft(),
+            vault: setup.vault.clone(),
             dialer: dialer.clone(),
             instance,
             own: Routes::new(AgentServer::new(agent.service())).add_service(MachineServer::new(
@@ -250,6 +273,7 @@ impl Member {
         let keeper = Keeper {
             papers: papers.clone(),
             dir: setup.places.identity(),
+            vault: setup.vault.clone(),
             dialer,
             duty: duty.clone(),
             upstream: setup.control.upstream(),
@@ -404,6 +428,40 @@ impl Member {
     }
 }
 
+/// How a node reaches others, and on managers its manager: the one of a cluster just made, or the one that is on disk.
+async fn start_manager(
+    setup: &Setup<'_>,
+    identity: &Identity,
+    manager: Option<Manager>,
+    instance: &Bytes,
+) -> Result<(Dialer, Option<Manager>)> {
+    // The manager of a cluster just made has its own.
+    let dialer = match &manager {
+        Some(manager) => manager.dialer().clone(),
+        None => Dialer::new(Tls::new(&identity.material())?),
+    };
+    let manager = match (identity.who.role, manager) {
+        (Role::Manager, None) => {
+            let raft = setup.places.raft();
+            let config = manager_config(
+                raft,
+                setup.vault,
+                identity,
+                dialer.clone(),
+                instance.clone(),
+            )?;
+            Some(Manager::start(config).await?)
+        }
+        (Role::Worker, None) => {
+            // Left by one that was a manager and was cut off on its way to be none.
+            forget_state(&setup.places.raft(), setup.vault)?;
+            None
+        }
+        (_, manager) => manager,
+    };
+    Ok((dialer, manager))
+}
+
 /// Waits for the door to close; what takes too long is cut off, and nothing of it is left.
 async fn end_server(mut server: JoinHandle<()>) {
     if tokio::time::timeout(DRAIN_BOUND, &mut server)
@@ -415,54 +473,4 @@ async fn end_server(mut server: JoinHandle<()>) {
         // Aborted, or ended by itself.
         let _ = server.await;
     }
-}
-
-async fn start_agent(
-    setup: &Setup<'_>,
-    papers: &Arc<Papers>,
-    dialer: &Dialer,
-    instance: Bytes,
-) -> Result<Agent> {
-    let mut who = papers.load().who.clone();
-    let own = who.endpoint();
-    if who.role == Role::Manager && !who.managers.contains(&own) {
-        // The others may be elsewhere by now, or it is the only one.
-        who.managers.push(own);
-    }
-    let overlay =
-        overlay::Overlay::start(overlay::Config::new(setup.places.run.clone(), who.addr)).await?;
-    let connect = {
-        let dialer = dialer.clone();
-        Arc::new(move |addr: String| {
-            let channel = dialer.manager(&addr);
-            let done: futures_util::future::BoxFuture<
-                'static,
-                anyhow::Result<tonic::transport::Channel>,
-            > = Box::pin(async move { Ok(channel) });
-            done
-        })
-    };
-    let hostname = setup.hostname.to_owned();
-    let papers = papers.clone();
-    let hello = Arc::new(move || {
-        let identity = papers.load();
-        Hello {
-            instance: instance.clone(),
-            description: Some((&describe(&hostname)).into()),
-            addr: u32::from(identity.who.addr),
-            port: u32::from(identity.who.port),
-            cert_pem: identity.cert_pem.clone(),
-        }
-    });
-    let config = agent::Config {
-        state_dir: setup.places.state.clone(),
-        runtime: setup.runtime.clone(),
-        images: setup.images.clone(),
-        overlay,
-        hostname: setup.hostname.to_owned(),
-        connect,
-        hello,
-        managers: who.managers,
-    };
-    Ok(Agent::start(config).await?)
 }

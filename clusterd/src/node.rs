@@ -1,7 +1,9 @@
 //! This machine: what lives as long as the daemon, and its membership, which comes and goes.
 
+mod lock;
 mod place;
 mod recover;
+mod spec;
 
 use crate::checks::Lack;
 use crate::cli::Cli;
@@ -13,11 +15,12 @@ use crate::join::{self, Joiner};
 use crate::listen;
 use crate::member::{self, Member, Setup};
 use crate::places::Places;
-use anyhow::{Context, Result, bail};
+use crate::vault::Vault;
+use crate::waiting::Waiting;
+use anyhow::{Result, bail};
 use api::convert;
-use api::model::{ClusterSpec, JoinToken, Role};
+use api::model::{JoinToken, Role};
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
-use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +37,7 @@ type Steps = mpsc::Sender<Result<JoinProgress, Status>>;
 pub struct Node {
     cli: Cli,
     places: Places,
+    vault: Arc<Vault>,
     lacks: Vec<Lack>,
     hostname: String,
     images: images::Store,
@@ -43,6 +47,8 @@ pub struct Node {
     /// What is told of the membership, also while it is being changed.
     shown: watch::Sender<Option<Shown>>,
     control: Control,
+    /// What runs while this manager is locked.
+    waiting: Mutex<Option<Waiting>>,
     /// Why this daemon can't go on, once that is so.
     failure: watch::Sender<Option<String>>,
     /// What keeps this machine from having an address that others reach it at.
@@ -55,6 +61,7 @@ pub struct Node {
 struct Shown {
     papers: Arc<Papers>,
     manager: watch::Receiver<Option<String>>,
+    is_locked: bool,
 }
 
 impl Node {
@@ -69,6 +76,7 @@ impl Node {
     ) -> Self {
         Self {
             cli,
+            vault: Arc::new(Vault::new(places.keys())),
             places,
             lacks,
             hostname,
@@ -77,6 +85,7 @@ impl Node {
             member: RwLock::new(None),
             shown: watch::channel(None).0,
             control: Control::default(),
+            waiting: Mutex::default(),
             failure: watch::channel(None).0,
             homeless: watch::channel(None).0,
             moves: {
@@ -112,11 +121,15 @@ impl Node {
         if let Some(member) = self.member.write().await.take() {
             member.shutdown(why).await;
         }
+        if let Some(waiting) = self.waiting.lock().await.take() {
+            waiting.shutdown().await;
+        }
     }
 
     fn setup(&self) -> Setup<'_> {
         Setup {
             places: &self.places,
+            vault: &self.vault,
             hostname: &self.hostname,
             images: &self.images,
             runtime: &self.runtime,
@@ -143,7 +156,12 @@ impl Node {
 
     fn show(&self, member: &Member) {
         let (papers, manager) = (member.papers().clone(), member.agent().watch_manager());
-        self.shown.send_replace(Some(Shown { papers, manager }));
+        let is_locked = false;
+        self.shown.send_replace(Some(Shown {
+            papers,
+            manager,
+            is_locked,
+        }));
     }
 
     /// What this node is.
@@ -169,6 +187,7 @@ impl Node {
                 .as_ref()
                 .and_then(|shown| shown.manager.borrow().clone())
                 .unwrap_or_default(),
+            locked: shown.as_ref().is_some_and(|shown| shown.is_locked),
         }
     }
 
@@ -204,19 +223,21 @@ impl Node {
     /// What stands in the way.
     pub async fn init(&self, request: InitRequest) -> Result<InitReply> {
         let mut slot = self.member.write().await;
+        self.refuse_locked()?;
         Self::refuse_member(slot.as_ref())?;
         self.check_machine()?;
         let place = self.wished_address(&request.advertise_addr)?;
-        let spec = cluster_spec(&request)?;
+        let spec = spec::of(&request)?;
         let ca = founding::own_ca(&request, &spec)?;
         let listener = listen::bind_tcp(self.cli.listen_addr).await?;
         let is_fresh = !self.places.raft().exists();
         let made = member::init(
             &self.places,
+            &self.vault,
             &self.hostname,
             place,
             self.cli.listen_addr.port(),
-            spec,
+            (spec, request.autolock),
             ca,
         )
         .await;
@@ -230,13 +251,14 @@ impl Node {
                 return Err(error);
             }
         };
-        let started = match made.identity.create(&self.places.identity()) {
+        let started = match made.identity.create(&self.places.identity(), &self.vault) {
             Ok(()) => {
                 Member::start(
                     self.setup(),
                     made.identity.clone(),
                     listener,
                     Some(made.manager),
+                    None,
                 )
                 .await
             }
@@ -263,6 +285,9 @@ impl Node {
             worker_token: made.worker_token.to_string(),
             manager_token: made.manager_token.to_string(),
             addr: format!("{}:{}", who.addr, who.port),
+            unlock_key: made
+                .unlock_key
+                .map_or_else(String::new, |key| key.text().to_string()),
         })
     }
 
@@ -273,7 +298,27 @@ impl Node {
         {
             tracing::error!("can't take the identity back: {error:#}");
         }
-        remove_state(&self.places);
+        self.remove_state();
+    }
+
+    /// What belongs to a membership and is worth nothing without it. Images and volumes stay.
+    fn remove_state(&self) {
+        let places = &self.places;
+        for dir in [
+            places.raft(),
+            places.state.join("agent"),
+            places.state.join("containers"),
+        ] {
+            match std::fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::error!(dir = %dir.display(), %error, "can't remove");
+                }
+                _ => {}
+            }
+        }
+        if let Err(error) = self.vault.forget() {
+            tracing::error!("{error:#}");
+        }
     }
 
     /// Makes this machine part of a cluster, ready before it returns, or leaves everything as it was.
@@ -282,6 +327,7 @@ impl Node {
     /// What stands in the way.
     pub async fn join(&self, request: JoinRequest, steps: &Steps) -> Result<(JoinDone, String)> {
         let mut slot = self.member.write().await;
+        self.refuse_locked()?;
         Self::refuse_member(slot.as_ref())?;
         self.check_machine()?;
         if self.places.raft().exists() {
@@ -300,8 +346,8 @@ impl Node {
         let identity = join::ask(&manager, &token, &joiner).await?;
         let who = identity.who.clone();
         say(steps, &format!("joining as a {}", who.role.as_str())).await;
-        let started = match identity.create(&self.places.identity()) {
-            Ok(()) => Member::start(self.setup(), identity, listener, None).await,
+        let started = match identity.create(&self.places.identity(), &self.vault) {
+            Ok(()) => Member::start(self.setup(), identity, listener, None, None).await,
             Err(error) => Err(error),
         };
         let member = match started {
@@ -351,6 +397,10 @@ impl Node {
     /// When it belongs to none, or the cluster would be lost by it and that is not forced.
     pub async fn leave(&self, force: bool) -> Result<Vec<String>> {
         let mut slot = self.member.write().await;
+        if force && let Some(waiting) = self.waiting.lock().await.take() {
+            return Ok(self.leave_locked(waiting).await);
+        }
+        self.refuse_locked()?;
         let Some(member) = slot.as_mut() else {
             match self.homeless.borrow().as_deref() {
                 Some(why) => bail!("this node has not started yet: {why}"),
@@ -365,66 +415,11 @@ impl Node {
         if let Err(error) = Identity::remove(&self.places.identity()) {
             problems.push(format!("{error:#}"));
         }
-        remove_state(&self.places);
+        self.remove_state();
         self.shown.send_replace(None);
         tracing::info!("left the cluster");
         Ok(problems)
     }
-}
-
-/// What belongs to a membership and is worth nothing without it. Images and volumes stay.
-fn remove_state(places: &Places) {
-    for dir in [
-        places.raft(),
-        places.state.join("agent"),
-        places.state.join("containers"),
-    ] {
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::error!(dir = %dir.display(), %error, "can't remove");
-            }
-            _ => {}
-        }
-    }
-}
-
-fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
-    let mut spec = ClusterSpec {
-        worker_exec: !request.no_worker_exec,
-        ..ClusterSpec::default()
-    };
-    if request.heartbeat_ms != 0 {
-        spec.heartbeat_ms = request.heartbeat_ms;
-        // As with the defaults: a slower heart needs more patience.
-        spec.dead_after_ms = spec.dead_after_ms.max(spec.heartbeat_ms.saturating_mul(3));
-    }
-    if request.dead_after_ms != 0 {
-        spec.dead_after_ms = request.dead_after_ms;
-    }
-    spec.task_history = request.task_history.unwrap_or(spec.task_history);
-    if let Some(problem) = spec.problems().into_iter().next() {
-        bail!(problem);
-    }
-    if !request.address_pool.is_empty() {
-        let text = &request.address_pool;
-        let pool: Ipv4Net = text
-            .parse()
-            .with_context(|| format!("the address pool {text:?} is no subnet"))?;
-        spec.address_pool = pool.trunc();
-    }
-    if request.subnet_prefix != 0 {
-        spec.subnet_prefix = u8::try_from(request.subnet_prefix).unwrap_or(u8::MAX);
-    }
-    if spec.subnet_prefix < spec.address_pool.prefix_len() || spec.subnet_prefix > 29 {
-        bail!(
-            "the subnet prefix {} does not fit the address pool {}: give one from {} to 29",
-            spec.subnet_prefix,
-            spec.address_pool,
-            spec.address_pool.prefix_len()
-        );
-    }
-    founding::expiry(request, &mut spec)?;
-    Ok(spec)
 }
 
 async fn say(steps: &Steps, message: &str) {
@@ -434,35 +429,4 @@ async fn say(steps: &Steps, message: &str) {
     };
     // Whoever has stopped watching doesn't care.
     let _ = steps.send(Ok(step)).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_that_does_not_fit_its_pool_is_refused() {
-        let request = |pool: &str, prefix| InitRequest {
-            address_pool: pool.into(),
-            subnet_prefix: prefix,
-            ..InitRequest::default()
-        };
-        assert_eq!(
-            cluster_spec(&request("10.64.0.0/12", 22))
-                .unwrap()
-                .subnet_prefix,
-            22
-        );
-        for (pool, prefix) in [
-            ("10.0.0.0/8", 4),
-            ("10.0.0.0/8", 30),
-            ("10.0.0.0/8", 400),
-            ("ten", 20),
-        ] {
-            assert!(
-                cluster_spec(&request(pool, prefix)).is_err(),
-                "{pool} {prefix}"
-            );
-        }
-    }
 }

@@ -78,6 +78,18 @@ impl Places {
         self.state.join("raft")
     }
 
+    /// What the replicated state is sealed with.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.state.join("raft.key")
+    }
+
+    /// Where a backup is tried out.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.raft().with_extension("scratch")
+    }
+
     /// Images.
     #[must_use]
     pub fn images(&self) -> PathBuf {

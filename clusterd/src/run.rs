@@ -3,7 +3,6 @@
 use crate::checks;
 use crate::cli::Cli;
 use crate::daemon::Daemon;
-use crate::identity::Identity;
 use crate::listen;
 use crate::node::Node;
 use crate::places::Places;
@@ -48,7 +47,6 @@ pub async fn run(cli: Cli) -> Result<()> {
         places.run.join("containers"),
         shim(),
     ))?;
-    let identity = Identity::load(&places.identity())?;
     let hostname = nix::unistd::gethostname()
         .context("can't tell the host name")?
         .to_string_lossy()
@@ -64,7 +62,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "clusterd is up");
     let moves = tokio::spawn(follow_address(node.clone(), stop.clone()));
     let started = tokio::select! {
-        started = start_member(&node, identity, begin) => started,
+        started = start_member(&node, begin) => started,
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
     };
@@ -133,12 +131,8 @@ fn shim() -> runtime::ShimCommand {
 }
 
 /// Goes on with the membership; the socket is served once it is up, or takes too long.
-async fn start_member(
-    node: &Node,
-    identity: Option<Identity>,
-    begin: oneshot::Sender<()>,
-) -> Result<()> {
-    let starting = node.start_member(identity);
+async fn start_member(node: &Node, begin: oneshot::Sender<()>) -> Result<()> {
+    let starting = node.start_member();
     tokio::pin!(starting);
     let early = tokio::time::timeout(START_BOUND, &mut starting).await;
     // The server may have been told to stop.

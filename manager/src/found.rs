@@ -5,8 +5,8 @@ use crate::certificate::Certificate;
 use crate::identity::{Identity, KeyRequest, Material};
 use crate::tls::TlsError;
 use api::model::{
-    Cluster, ClusterCa, ClusterId, ClusterSpec, Meta, Node, NodeDescription, NodeId, NodeSpec,
-    NodeStatus, Role, Timestamp,
+    Cluster, ClusterCa, ClusterId, ClusterSpec, Lock, Meta, Node, NodeDescription, NodeId,
+    NodeSpec, NodeStatus, Role, Timestamp,
 };
 use api::state::{Op, Transaction};
 use std::collections::BTreeMap;
@@ -44,12 +44,14 @@ pub struct Founding {
 
 impl Founding {
     /// Makes it, with the CA that was brought along or one of its own; the first node is a manager at `addr:port`.
+    /// `lock` says whether managers are locked when they start.
     ///
     /// # Errors
     /// When the system has no randomness, or the CA can't sign.
     pub fn new(
         spec: ClusterSpec,
         ca: Option<ClusterCa>,
+        lock: Lock,
         description: NodeDescription,
         addr: Ipv4Addr,
         port: u16,
@@ -69,6 +71,7 @@ impl Founding {
             tokens: new_secrets(),
             recovery: Default::default(),
             revoked: BTreeMap::new(),
+            lock,
         };
         let request = KeyRequest::generate()?;
         let cert_pem = issue(&cluster, &request.csr_pem, node, Role::Manager, at)?;

@@ -30,6 +30,7 @@ pub mod proxy;
 mod quorum;
 mod raft_rpc;
 pub mod recovery;
+mod relock;
 pub mod revoked;
 mod sweep;
 mod terms;

@@ -13,6 +13,7 @@ use crate::place::{Hints, Me};
 use crate::proxy::{Upstream, forward};
 use crate::quorum::Quorum;
 use crate::raft_rpc::{Network, RaftService, join_raft, leave_raft};
+use crate::relock;
 use crate::revoked::Revoked;
 use crate::terms;
 use crate::upstream::{ManagerPolicy, ManagerUpstream};
@@ -23,6 +24,7 @@ use api::proto::raft_server::RaftServer;
 use api::state::Event;
 use bytes::Bytes;
 use raft_store::{Handle, OpenError, Options, ProposeError, Watched};
+use seal::Keys;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,8 @@ const SNAPSHOT_EVERY: u64 = 5_000;
 pub struct ManagerConfig {
     /// The folder of its replicated state.
     pub dir: PathBuf,
+    /// What that is sealed with.
+    pub keys: Arc<Keys>,
     /// Who it is.
     pub identity: Identity,
     /// Where others reach it, `host:port`.
@@ -91,6 +95,9 @@ pub enum StartError {
         #[source]
         cause: OpenError,
     },
+    /// Its keys.
+    #[error("this manager can't be locked as the cluster's settings want it")]
+    Lock(#[source] std::io::Error),
     /// The first entry of a new cluster.
     #[error("the cluster could not be made")]
     Initialize(#[source] ProposeError),
@@ -104,6 +111,7 @@ pub enum StartError {
 /// A running manager. Has to be shut down.
 pub struct Manager {
     handle: Handle,
+    keys: Arc<Keys>,
     identity: Identity,
     dialer: Dialer,
     addr: String,
@@ -131,6 +139,7 @@ impl Manager {
         })?;
         let options = Options {
             dir: config.dir.clone(),
+            key: config.keys.data().clone(),
             node: config.identity.node,
             addr: config.addr.clone(),
             heartbeat_ms: config.pace.heartbeat_ms,
@@ -158,6 +167,7 @@ impl Manager {
             dir: dir.clone(),
             cause: cause.into(),
         });
+        let keys = manager.keys.clone();
         let made = if let Err(error) = stood {
             Err(error)
         } else if manager.handle.is_initialized().await {
@@ -170,7 +180,13 @@ impl Manager {
                 .map(drop)
                 .map_err(StartError::Initialize)
         };
-        match made {
+        let locked = match made {
+            Ok(()) => relock::follow(&manager.handle, &keys)
+                .await
+                .map_err(StartError::Lock),
+            Err(error) => Err(error),
+        };
+        match locked {
             Ok(()) => Ok(manager),
             Err(error) => {
                 manager.shutdown().await;
@@ -182,6 +198,7 @@ impl Manager {
     fn assemble(handle: Handle, config: ManagerConfig, novice: Novice) -> Self {
         let ManagerConfig {
             dir,
+            keys,
             identity,
             addr,
             ca_pem,
@@ -252,6 +269,11 @@ impl Manager {
             dialer.tls().revoked().clone(),
             stop.clone(),
         ));
+        tasks.spawn(relock::follow_always(
+            handle.clone(),
+            keys.clone(),
+            stop.clone(),
+        ));
         let terms = tokio::spawn(terms::run(
             handle.clone(),
             identity.node,
@@ -262,6 +284,7 @@ impl Manager {
         ));
         Self {
             handle,
+            keys,
             identity,
             dialer,
             addr,
@@ -321,8 +344,12 @@ impl Manager {
                     self.addr
                 ))
             })?;
-        self.stand()
-            .map_err(|error| Status::unavailable(format!("the disk refuses: {error}")))
+        let refused = |error| Status::unavailable(format!("the disk refuses: {error}"));
+        // It has the cluster's state now, and so its unlock key.
+        relock::follow(&self.handle, &self.keys)
+            .await
+            .map_err(refused)?;
+        self.stand().map_err(refused)
     }
 
     /// It is one of the managers, and may lead them.

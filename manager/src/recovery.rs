@@ -9,7 +9,7 @@ use crate::identity::Identity;
 use api::model::{NodeId, Role, Timestamp};
 use api::state::{ApplyError, Op, State, Transaction};
 use raft_store::recover::{self, Fresh};
-use raft_store::{OpenError, Peer};
+use raft_store::{DataKey, OpenError, Peer};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -94,11 +94,12 @@ pub fn alone(state: &State, managers: &[NodeId], own: NodeId) -> Result<Alone, R
 /// See [`RecoverError`]; the store is as it was.
 pub async fn force_new(
     dir: &Path,
+    key: &DataKey,
     identity: Identity,
     addr: String,
     at: Timestamp,
 ) -> Result<Alone, RecoverError> {
-    let found = recover::read(dir).await.map_err(RecoverError::Store)?;
+    let found = recover::read(dir, key).await.map_err(RecoverError::Store)?;
     let managers: Vec<NodeId> = found.managers.iter().map(|peer| peer.node_id).collect();
     let mut alone = alone(&found.state, &managers, identity.node)?;
     let first = Transaction {
@@ -116,7 +117,7 @@ pub async fn force_new(
         own,
         first,
     )?;
-    fresh.write(dir).await?;
+    fresh.write(dir, key).await?;
     Ok(alone)
 }
 

@@ -126,6 +126,7 @@ pub fn cluster_state() -> State {
         },
         retiring: None,
         revoked: BTreeMap::new(),
+        lock: Default::default(),
         tokens: JoinSecrets {
             worker: "w".into(),
             manager: "m".into(),

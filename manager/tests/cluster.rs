@@ -214,6 +214,7 @@ async fn wrong_certificates_and_tokens_are_refused() {
     let other = Founding::new(
         ClusterSpec::default(),
         None,
+        Default::default(),
         description("x"),
         [127, 0, 0, 1].into(),
         1,

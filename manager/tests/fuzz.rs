@@ -232,6 +232,7 @@ fn all(runs: usize) {
         retiring: None,
         tokens: ca::new_secrets(),
         revoked: Default::default(),
+        lock: Default::default(),
         recovery: Default::default(),
     };
     feed("transaction", runs, transaction);

@@ -1,7 +1,9 @@
 //! Bytes on disk, each behind a format version.
 //!
-//! Entries are protobuf, as they are on the wire. Small records of this store alone are bincode.
+//! Entries are protobuf, as they are on the wire. Small records of this store alone are bincode. On the disk they are
+//! sealed: `cover.rs`.
 
+use crate::cover::SEALED;
 use crate::types::Entry;
 use crate::wire;
 use api::proto;
@@ -11,7 +13,7 @@ use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 
-/// The version that this build writes, and the newest it reads.
+/// The version inside what is sealed; what is sealed has the next, [`SEALED`].
 pub(crate) const FORMAT: u8 = 1;
 /// Before an entry's protobuf: the format, and the protobuf's length.
 const HEAD: usize = 1 + size_of::<u32>();
@@ -28,16 +30,18 @@ pub(crate) fn damaged(what: &str, why: impl std::fmt::Display) -> io::Error {
     )
 }
 
+/// Something on disk that a later version has written.
+pub(crate) fn newer(what: &str, format: u8) -> io::Error {
+    let text =
+        format!("{what} has format {format}, this clusterd reads up to {SEALED}; upgrade clusterd");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
 /// Takes the version off.
 pub(crate) fn versioned<'a>(what: &str, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
     match bytes.split_first() {
         Some((&FORMAT, body)) => Ok(body),
-        Some((&newer, _)) if newer > FORMAT => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!(
-                "{what} has format {newer}, this clusterd reads up to {FORMAT}; upgrade clusterd"
-            ),
-        )),
+        Some((&newer, _)) if newer > FORMAT => Err(self::newer(what, newer)),
         Some((&other, _)) => Err(damaged(what, format!("format {other}"))),
         None => Err(damaged(what, "it is empty")),
     }

@@ -1,8 +1,10 @@
 //! Opens sled's database, and says what it doesn't: where its file is damaged, and that a write has failed.
 
 use crate::codec;
+use crate::cover;
 use crate::db_file;
 use crate::disk;
+use seal::DataKey;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -127,6 +129,60 @@ fn wake(config: sled::Config, db: sled::Db) -> io::Result<mpsc::Sender<()>> {
         .name("raft-log-wake".into())
         .spawn(work)?;
     Ok(until)
+}
+
+/// A log of an earlier version, whose values are not sealed.
+#[derive(Debug, thiserror::Error)]
+#[error("the log is not encrypted: an earlier clusterd wrote it")]
+pub(crate) struct Unsealed;
+
+/// The record that says which key the others are sealed with.
+const KEY: &str = "key";
+
+/// Whether this is the key that a log is sealed with; one that is new is from now on.
+///
+/// # Errors
+/// When it is another, when the log is [`Unsealed`], or damaged.
+pub(crate) fn check_key(
+    dir: &Path,
+    entries: &sled::Tree,
+    records: &sled::Tree,
+    key: &DataKey,
+) -> io::Result<()> {
+    let what = format!("the log in {}", dir.display());
+    if let Some(found) = records.get(KEY).map_err(sled_failed)? {
+        return match cover::sealed(&format!("the record {KEY} of {what}"), &found)? {
+            id if id == key.id() => Ok(()),
+            id if id.len() == key.id().len() => Err(cover::other_key(&what)),
+            _ => Err(codec::damaged(&what, "its key's record has another length")),
+        };
+    }
+    // A part's first byte is a format's only where an entry begins.
+    let begins = entries.iter().filter(|pair| match pair {
+        Ok((key, _)) => key.ends_with(&[0; 4]),
+        Err(_) => true,
+    });
+    let first = match records.iter().chain(begins).next() {
+        Some(pair) => Some(pair.map_err(sled_failed)?.1),
+        None => None,
+    };
+    match first.as_ref().and_then(|value| value.first()) {
+        Some(&codec::FORMAT) => Err(io::Error::new(io::ErrorKind::Unsupported, Unsealed)),
+        Some(_) => Err(codec::damaged(&what, "the record of its key is missing")),
+        None => {
+            let record = [&[cover::SEALED][..], &key.id()].concat();
+            records.insert(KEY, record).map_err(sled_failed)?;
+            Ok(())
+        }
+    }
+}
+
+/// Says of damage where the file can't be read.
+pub(crate) fn said_of_damage(error: io::Error, dir: &Path, suspects: &[u64]) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => said_where(error, dir, suspects),
+        _ => error,
+    }
 }
 
 pub(crate) fn said_where(error: io::Error, dir: &Path, suspects: &[u64]) -> io::Error {

@@ -14,6 +14,7 @@ use crate::members::{Leadership, book, leadership};
 use crate::network::{Addresses, Redialing};
 use crate::snapshot::Snapshots;
 use crate::types::{LogId, Peer, Proposal, Raft, TypeConfig};
+use crate::upgrade;
 use crate::watch::Watcher;
 use api::convert;
 use api::model::NodeId;
@@ -25,6 +26,7 @@ use openraft::errors::{
 use openraft::network::{RaftNetworkFactory, RaftNetworkV2};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use seal::DataKey;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -43,7 +45,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long between two tries while no leader is known.
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 /// The folder of the snapshots, beside the log's.
-const SNAPSHOTS: &str = "snapshots";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Entries in one message.
 const BATCH: u64 = 256;
 /// How long a snapshot may take on its way, ms.
@@ -54,6 +56,8 @@ const SNAPSHOT_MS: u64 = 120_000;
 pub struct Options {
     /// The folder.
     pub dir: PathBuf,
+    /// What it is sealed with.
+    pub key: DataKey,
     /// Which node this is.
     pub node: NodeId,
     /// Where others reach it, `host:port`.
@@ -152,21 +156,19 @@ impl Handle {
     pub(crate) async fn open_with<N>(
         options: Options,
         network: N,
-        sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+        sync: impl FnMut(&File) -> io::Result<()> + Clone + Send + 'static,
     ) -> Result<Self, OpenError>
     where
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
     {
         let config = options.config()?;
-        let dir = options.dir.join("log");
-        let log_dir = dir.clone();
-        let log = blocking(&options.dir, move || Log::open(&log_dir, sync)).await?;
-        let flusher = log.flusher();
+        let log = upgrade::open_log(&options.dir, &options.key, sync).await?;
+        let (flusher, dir) = (log.flusher(), log.dir());
         match Self::start(options, config, network, log).await {
             Ok(handle) => Ok(handle),
             Err(error) => {
-                close(flusher, dir).await;
+                close(flusher, dir.as_ref().clone()).await;
                 Err(error)
             }
         }
@@ -183,9 +185,9 @@ impl Handle {
         N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
     {
         log.tidy().await?;
-        let dir = options.dir.join(SNAPSHOTS);
-        let (machine, wrong) =
-            blocking(&options.dir, move || Machine::open(Snapshots::open(dir)?)).await?;
+        let (dir, key) = (options.dir.join(SNAPSHOTS), options.key.clone());
+        let open = move || Machine::open(Snapshots::open(dir, key)?);
+        let (machine, wrong) = blocking(&options.dir, open).await?;
         if machine.applied().is_some() && log.read_vote().await?.is_none() {
             let what = format!("the log in {}", log.dir().display());
             return Err(damaged(&what, "it is gone, and there is a snapshot").into());

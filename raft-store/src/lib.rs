@@ -1,7 +1,8 @@
 //! The replicated state: openraft on sled, the cluster's state as its machine, snapshots in files.
 //!
 //! - `log.rs`: openraft's log, `database.rs` opens it. Only these name sled; `flusher.rs` makes its writes durable.
-//! - `codec.rs`: bytes on disk, each behind a format version.
+//! - `codec.rs`: bytes on disk, each behind a format version; `cover.rs`: sealed; `upgrade.rs`: what an earlier
+//!   version wrote, sealed.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
 //! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
@@ -10,9 +11,10 @@
 //!
 //! Invariants: what was acknowledged is on the disks of a majority (fdatasync, not only `flush`); writes to
 //! the log keep their order; a snapshot is whole or not there; a watcher misses nothing without being told;
-//! what can't be read is never passed over.
+//! what can't be read is never passed over; nothing of the state is on the disk but sealed.
 
 mod codec;
+mod cover;
 mod database;
 mod db_file;
 mod disk;
@@ -31,6 +33,7 @@ pub mod swap;
 mod types;
 #[doc(hidden)]
 pub mod untrusted;
+mod upgrade;
 mod watch;
 pub mod wire;
 
@@ -41,5 +44,6 @@ pub use error::{OpenError, ProposeError};
 pub use handle::{Handle, Options};
 pub use health::{Health, SyncSummary};
 pub use members::{Leadership, ManagerState};
+pub use seal::DataKey;
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
 pub use watch::{Ring, Watched, Watcher};

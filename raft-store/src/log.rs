@@ -7,10 +7,13 @@
 //! sled keeps a page over a quarter of a segment (128 KiB) in a file of its own that it never syncs, and a
 //! page holds up to some twenty values. So an entry is cut into parts of 4 KiB, under the keys (index, part).
 //! One too large for a single batch is written from its end to its beginning: an entry is there if its part 0
-//! is, and what a crash leaves without one is removed at the next start.
+//! is, and what a crash leaves without one is removed at the next start. Each value is sealed for its place.
+
+mod check;
 
 use crate::codec;
-use crate::database::{self, open_failed, panic_text, said_where, sled_failed};
+use crate::cover::{self, ADDED, Cover};
+use crate::database::{self, open_failed, panic_text, said_of_damage, said_where, sled_failed};
 use crate::disk;
 use crate::flusher::{Flusher, IN_FLIGHT};
 use crate::mark::{Mark, Reached};
@@ -28,12 +31,16 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of an entry in one value.
-const PART: usize = 4 * 1024;
+/// Bytes of an entry in one value, which is 4 KiB sealed.
+const PART: usize = 4 * 1024 - ADDED;
 /// Bytes in one batch.
 const PIECE: usize = IN_FLIGHT;
 /// Bytes of entries read at once for a follower.
 const READ_AT_ONCE: usize = 4 << 20;
+
+/// The trees.
+const ENTRIES: &str = "log";
+const RECORDS: &str = "records";
 
 type Key = [u8; 12];
 
@@ -41,6 +48,7 @@ type Key = [u8; 12];
 #[derive(Clone)]
 pub(crate) struct Log {
     dir: Arc<PathBuf>,
+    cover: Cover,
     entries: sled::Tree,
     records: sled::Tree,
     flusher: Flusher,
@@ -60,7 +68,7 @@ struct Piece {
 }
 
 impl Piece {
-    fn insert(&mut self, key: Key, value: &[u8]) {
+    fn insert(&mut self, key: Key, value: Vec<u8>) {
         self.bytes += key.len() + value.len();
         self.batch.insert(&key, value);
     }
@@ -80,14 +88,26 @@ fn key(index: u64, part: u32) -> Key {
     key
 }
 
+/// Where an entry's part belongs.
+fn place(key: &[u8]) -> [u8; 16] {
+    let mut place = *b"log\0............";
+    if let Some(end) = place.last_chunk_mut()
+        && let Some(key) = key.first_chunk::<12>()
+    {
+        *end = *key;
+    }
+    place
+}
+
 impl Log {
     /// Opens the log, making it. `sync` makes what was written to its file durable. The folder is free after a
-    /// failure.
+    /// failure. Of an earlier version it is refused with [`database::Unsealed`], unless it is opened plain.
     pub fn open(
         dir: &Path,
+        cover: Cover,
         sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
-        let opened = Self::open_in(dir, sync);
+        let opened = Self::open_in(dir, cover, sync);
         if let Err(error) = &opened
             && error.kind() != io::ErrorKind::ResourceBusy
         {
@@ -98,15 +118,20 @@ impl Log {
 
     fn open_in(
         dir: &Path,
+        cover: Cover,
         mut sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         disk::make_dir(dir)?;
         let (db, awake, suspects) = database::open(dir)?;
         let failed = |error: sled::Error| said_where(open_failed(dir, error), dir, &suspects);
         let (entries, records) = (
-            db.open_tree("log").map_err(failed)?,
-            db.open_tree("records").map_err(failed)?,
+            db.open_tree(ENTRIES).map_err(failed)?,
+            db.open_tree(RECORDS).map_err(failed)?,
         );
+        if let Cover::Sealed(key) = &cover {
+            database::check_key(dir, &entries, &records, key)
+                .map_err(|error| said_of_damage(error, dir, &suspects))?;
+        }
         let file = File::open(dir.join("db"))?;
         let (mut mark, before) = Mark::open(dir.join(database::MARK))?;
         let reached = Arc::new(Mutex::new(before.unwrap_or_default()));
@@ -130,6 +155,7 @@ impl Log {
         let flusher = Flusher::start(sync)?;
         let log = Self {
             dir: Arc::new(dir.to_owned()),
+            cover,
             entries,
             records,
             flusher,
@@ -154,107 +180,6 @@ impl Log {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what a crash has left of unfinished work, and reads all of it: this version can, and nothing is
-    /// missing that was durable.
-    pub async fn tidy(&mut self) -> io::Result<()> {
-        // sled has panics for damage that it doesn't look for.
-        let done = AssertUnwindSafe(self.repair()).catch_unwind().await;
-        let done = done.unwrap_or_else(|panic| {
-            let what = format!("the log in {}", self.dir.display());
-            Err(codec::damaged(&what, panic_text(&*panic)))
-        });
-        done.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => said_where(error, &self.dir, &self.suspects),
-            _ => error,
-        })
-    }
-
-    async fn repair(&mut self) -> io::Result<()> {
-        self.read_committed().await?;
-        if let Some(purged) = self.get::<LogId>("purged")? {
-            self.remove_from_front(purged.index).await?;
-        }
-        // A large entry is written from its end: without its part 0 it isn't there.
-        let mut piece = Piece::default();
-        for pair in self.entries.iter().rev() {
-            let (key, value) = pair.map_err(sled_failed)?;
-            let (index, part) = self.position(&key)?;
-            if part == 0
-                || self
-                    .entries
-                    .contains_key(self::key(index, 0))
-                    .map_err(sled_failed)?
-            {
-                break;
-            }
-            self.make_room(&mut piece, value.len()).await?;
-            piece.remove(&key, value.len());
-        }
-        self.write(piece).await?;
-        let now = self.verify().await?;
-        *self.reached() = now;
-        self.flusher.barrier().await
-    }
-
-    /// Reads it all: no entry is missing between two others, and it reaches as far as it did. How far.
-    async fn verify(&mut self) -> io::Result<Reached> {
-        let damaged = |why: String| {
-            let what = format!("the log in {}", self.dir.display());
-            Err(codec::damaged(&what, why))
-        };
-        let purged = self.get::<LogId>("purged")?;
-        let mut last = purged;
-        loop {
-            let next = last.map_or(0, |id| id.index + 1);
-            let entries = self.read(next.., READ_AT_ONCE)?;
-            if entries.is_empty() {
-                break;
-            }
-            for entry in entries {
-                let (id, next) = (entry.log_id(), last.map_or(0, |id| id.index + 1));
-                if id.index != next {
-                    return damaged(format!(
-                        "entry {next} is missing, entry {} is there",
-                        id.index
-                    ));
-                }
-                if last.is_some_and(|last| last.leader_id > id.leader_id) {
-                    return damaged(format!("entry {next} is older than the one before it"));
-                }
-                last = Some(id);
-            }
-        }
-        let vote = self.get::<Vote>("vote")?;
-        let now = Reached {
-            vote: vote.as_ref().map(voted),
-            last: last.as_ref().map(position),
-        };
-        let Some(before) = self.before else {
-            return Ok(now);
-        };
-        if now.vote < before.vote {
-            return damaged("its last vote is missing".into());
-        }
-        let Some((leader, index)) = before.last else {
-            return Ok(now);
-        };
-        // Of those that were purged on purpose nothing is left to compare.
-        if purged.is_none_or(|purged| purged.index < index) {
-            let found = self.read(index..=index, 1)?.pop();
-            match found.as_ref().map(|entry| position(&entry.log_id()).0) {
-                Some(found) if found >= leader => {}
-                Some(_) => return damaged(format!("entry {index} is older than it was")),
-                None => {
-                    let end = last.map_or("is empty".into(), |id| {
-                        format!("ends at entry {}", id.index)
-                    });
-                    return damaged(format!("it {end}, and entry {index} was acknowledged"));
-                }
-            }
-        }
-        Ok(now)
-    }
-
     fn what(&self, index: u64) -> String {
         format!("log entry {index} in {}", self.dir.display())
     }
@@ -274,11 +199,18 @@ impl Log {
     fn get<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let bytes = self.records.get(name).map_err(sled_failed)?;
         let what = || format!("the record {name} in {}", self.dir.display());
-        bytes.map(|b| codec::decode(&what(), &b)).transpose()
+        let place = cover::place(RECORDS, name.as_bytes());
+        let read = |bytes: sled::IVec| {
+            let mut record = Vec::with_capacity(bytes.len());
+            self.cover.take_off(&mut record, what, &place, &bytes)?;
+            codec::decode(&what(), &record)
+        };
+        bytes.map(read).transpose()
     }
 
     fn put<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        let bytes = codec::encode(value)?;
+        let place = cover::place(RECORDS, name.as_bytes());
+        let bytes = self.cover.over(&place, &codec::encode(value)?)?;
         self.flusher.wrote(name.len() + bytes.len());
         self.records.insert(name, bytes).map_err(sled_failed)?;
         Ok(())
@@ -303,9 +235,13 @@ impl Log {
         for pair in self.entries.range::<Key, _>((low, high)) {
             let (key, value) = pair.map_err(sled_failed)?;
             let (index, part) = self.position(&key)?;
+            let take_off = |bytes: &mut Vec<u8>| {
+                let what = || format!("part {part} of {}", self.what(index));
+                self.cover.take_off(bytes, what, &place(&key), &value)
+            };
             match &mut open {
                 Some((current, next, bytes)) if *current == index && *next == part => {
-                    bytes.extend_from_slice(&value);
+                    take_off(bytes)?;
                     *next += 1;
                 }
                 _ if part == 0 => {
@@ -315,7 +251,9 @@ impl Log {
                             return Ok(entries);
                         }
                     }
-                    open = Some((index, 1, value.to_vec()));
+                    let mut bytes = Vec::with_capacity(value.len());
+                    take_off(&mut bytes)?;
+                    open = Some((index, 1, bytes));
                 }
                 _ => {
                     return Err(codec::damaged(
@@ -338,6 +276,30 @@ impl Log {
             // One batch is atomic.
             self.entries.apply_batch(piece.batch).map_err(sled_failed)?;
             self.flusher.wrote(piece.bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes entries: readable when it returns, durable with the next sync.
+    pub async fn write_entries(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
+        let mut piece = Piece::default();
+        let mut last = None;
+        for entry in entries {
+            let index = entry.log_id().index;
+            last = Some(position(&entry.log_id()));
+            let bytes = codec::encode_entry(&entry)?;
+            self.make_room(&mut piece, bytes.len()).await?;
+            let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
+            for (part, body) in parts.into_iter().rev() {
+                let key = key(index, part);
+                let value = self.cover.over(&place(&key), body)?;
+                self.make_room(&mut piece, value.len()).await?;
+                piece.insert(key, value);
+            }
+        }
+        self.write(piece).await?;
+        if last.is_some() {
+            self.reached().last = last;
         }
         Ok(())
     }
@@ -455,24 +417,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut piece = Piece::default();
-        let mut last = None;
-        for entry in entries {
-            let index = entry.log_id().index;
-            last = Some(position(&entry.log_id()));
-            let bytes = codec::encode_entry(&entry)?;
-            self.make_room(&mut piece, bytes.len()).await?;
-            let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
-            for (part, value) in parts.into_iter().rev() {
-                self.make_room(&mut piece, value.len()).await?;
-                piece.insert(key(index, part), value);
-            }
-        }
-        // Readable now; durable when the callback is told.
-        self.write(piece).await?;
-        if last.is_some() {
-            self.reached().last = last;
-        }
+        self.write_entries(entries).await?;
         self.flusher.tell(callback).await
     }
 

@@ -22,8 +22,12 @@ fn entry(index: u64, bytes: usize) -> Entry {
     )
 }
 
+fn sealed() -> Cover {
+    Cover::Sealed(seal::DataKey::from([7; 32]))
+}
+
 async fn open(dir: &Path) -> Log {
-    let mut log = Log::open(dir, File::sync_data).unwrap();
+    let mut log = Log::open(dir, sealed(), File::sync_data).unwrap();
     log.tidy().await.unwrap();
     log
 }
@@ -148,17 +152,17 @@ async fn a_newer_format_is_refused_at_the_start() {
         match damage {
             "entry" => drop(
                 log.entries
-                    .insert(key(0, 0), vec![codec::FORMAT + 1, 0])
+                    .insert(key(0, 0), vec![cover::SEALED + 1, 0])
                     .unwrap(),
             ),
             name => drop(
                 log.records
-                    .insert(name, vec![codec::FORMAT + 1, 0])
+                    .insert(name, vec![cover::SEALED + 1, 0])
                     .unwrap(),
             ),
         }
         close(log).await;
-        let mut log = Log::open(dir.path(), File::sync_data).unwrap();
+        let mut log = Log::open(dir.path(), sealed(), File::sync_data).unwrap();
         let error = log.tidy().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{damage}");
         assert!(error.to_string().contains("upgrade clusterd"), "{error}");
@@ -170,7 +174,7 @@ async fn a_newer_format_is_refused_at_the_start() {
 async fn a_folder_has_one_user() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).await;
-    let error = Log::open(dir.path(), File::sync_data)
+    let error = Log::open(dir.path(), sealed(), File::sync_data)
         .map(drop)
         .unwrap_err()
         .to_string();

@@ -7,22 +7,25 @@
 
 use crate::OpenError;
 use crate::codec::damaged;
+use crate::cover::Cover;
 use crate::disk;
-use crate::handle::blocking;
+use crate::handle::{SNAPSHOTS, blocking};
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::snapshot::Snapshots;
 use crate::swap;
 use crate::types::{LogId, Peer, Vote};
+use crate::upgrade;
 use crate::wire;
 use api::convert;
 use api::proto;
 use api::state::{ApplyError, State, Tables, Transaction};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
+use seal::DataKey;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a store holds: everything that this manager has ever taken, acknowledged or not, since it can't know
 /// which of the last entries a majority had.
@@ -54,24 +57,24 @@ pub struct Fresh {
 /// Reads a store that nobody has open.
 ///
 /// # Errors
-/// When it is in use, damaged, or of a newer version.
-pub async fn read(dir: &Path) -> Result<Found, OpenError> {
-    let (log_dir, snapshots) = (dir.join("log"), dir.join("snapshots"));
-    if !log_dir.is_dir() {
+/// When it is in use, damaged, of a newer version, or sealed with another key.
+pub async fn read(dir: &Path, key: &DataKey) -> Result<Found, OpenError> {
+    if !dir.join("log").is_dir() {
         let text = format!("{} holds no cluster's state", dir.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text).into());
     }
-    let mut log = blocking(dir, move || Log::open(&log_dir, File::sync_data)).await?;
-    let found = read_open(&mut log, dir, snapshots).await;
+    let mut log = upgrade::open_log(dir, key, File::sync_data).await?;
+    let found = read_open(&mut log, dir, key.clone()).await;
     let (flusher, log_dir) = (log.flusher(), log.dir());
     drop(log);
     crate::handle::close(flusher, log_dir.as_ref().clone()).await;
     found
 }
 
-async fn read_open(log: &mut Log, dir: &Path, snapshots: PathBuf) -> Result<Found, OpenError> {
+async fn read_open(log: &mut Log, dir: &Path, key: DataKey) -> Result<Found, OpenError> {
     log.tidy().await?;
-    let open = move || Machine::open(Snapshots::open(snapshots)?);
+    let snapshots = dir.join(SNAPSHOTS);
+    let open = move || Machine::open(Snapshots::open(snapshots, key)?);
     let (machine, damaged) = blocking(dir, open).await?;
     let known = log.get_log_state().await?;
     let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
@@ -133,14 +136,14 @@ impl Fresh {
         })
     }
 
-    /// Writes it beside `dir`; [`swap::settle`] puts it in place. What was written before and not put in place
+    /// Writes it beside `dir`, sealed with `key`; [`swap::settle`] puts it in place. What was written before and not put in place
     /// goes.
     ///
     /// # Errors
     /// When the disk refuses; what is in `dir` is as it was.
-    pub async fn write(&self, dir: &Path) -> io::Result<()> {
+    pub async fn write(&self, dir: &Path, key: &DataKey) -> io::Result<()> {
         let half = swap::begin(dir)?;
-        self.write_into(&half).await?;
+        self.write_into(&half, key).await?;
         swap::complete(dir)
     }
 
@@ -148,7 +151,7 @@ impl Fresh {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub async fn write_into(&self, dir: &Path) -> io::Result<()> {
+    pub async fn write_into(&self, dir: &Path, key: &DataKey) -> io::Result<()> {
         let raft_id = self.own.node_id.raft_id();
         let leader = Some(proto::LeaderId {
             term: self.term,
@@ -176,12 +179,16 @@ impl Fresh {
             return Err(io::Error::other("the snapshot has no place in the log"));
         };
         disk::make_dir(dir)?;
-        let (snapshots, tables) = (dir.join("snapshots"), self.tables.clone());
-        let write =
-            move || Snapshots::open(snapshots)?.write(&meta, &convert::encode_tables(&tables));
+        let (snapshots, tables) = (dir.join(SNAPSHOTS), self.tables.clone());
+        let key_of_snapshots = key.clone();
+        let write = move || {
+            let snapshots = Snapshots::open(snapshots, key_of_snapshots)?;
+            snapshots.write(&meta, &convert::encode_tables(&tables))
+        };
         blocking(dir, write).await?;
-        let log_dir = dir.join("log");
-        let mut log = blocking(dir, move || Log::open(&log_dir, File::sync_data)).await?;
+        let (log_dir, cover) = (dir.join("log"), Cover::Sealed(key.clone()));
+        let open = move || Log::open(&log_dir, cover, File::sync_data);
+        let mut log = blocking(dir, open).await?;
         let written = async {
             log.save_vote(&Vote::new(self.term, raft_id)).await?;
             log.purge(last).await

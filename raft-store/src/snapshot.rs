@@ -1,20 +1,27 @@
 //! Snapshots as ordinary files: written beside, synced, renamed, the folder synced; the last two are kept.
 //!
-//! A file is `magic, format, length of meta, meta, length of data, SHA-256 of all before and the data, data`.
+//! A file is a head and sealed parts. The head: `magic, format, id of the key, a number of the file's own, length of
+//! meta, length of data`. The parts: meta, then the data by the MiB. Each is sealed for the head and its own number,
+//! so that none can be changed, dropped, moved or taken from another file.
 
-use crate::codec::{self, damaged};
+use crate::codec::damaged;
+use crate::cover::{self, SEALED};
 use crate::disk::{self, named};
 use crate::types::SnapshotMeta;
 use crate::wire;
 use api::proto;
 use prost::Message;
-use sha2::{Digest, Sha256};
+use seal::{DataKey, OVERHEAD};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MAGIC: &[u8; 8] = b"CLSTSNAP";
+pub(crate) const MAGIC: &[u8; 8] = b"CLSTSNAP";
+/// Bytes of the data in one part.
+const PART: usize = 1 << 20;
+/// Bytes of the numbers that a file is told from others by.
+const ID: usize = 16;
 const KEPT: usize = 2;
 const SUFFIX: &str = "snap";
 const UNFINISHED: &str = "new";
@@ -23,6 +30,7 @@ const UNFINISHED: &str = "new";
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshots {
     dir: PathBuf,
+    key: DataKey,
     /// One is written at a time: one's own, or one from the leader.
     writing: Arc<Mutex<()>>,
 }
@@ -36,7 +44,7 @@ pub(crate) struct Stored {
 
 impl Snapshots {
     /// Opens the folder, making it; half files of a crash go.
-    pub fn open(dir: PathBuf) -> io::Result<Self> {
+    pub fn open(dir: PathBuf, key: DataKey) -> io::Result<Self> {
         disk::make_dir(&dir)?;
         for entry in fs::read_dir(&dir).map_err(|e| named(e, "list", &dir))? {
             let path = entry?.path();
@@ -46,12 +54,18 @@ impl Snapshots {
         }
         Ok(Self {
             dir,
+            key,
             writing: Arc::default(),
         })
     }
 
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// All, newest first.
-    fn files(&self) -> io::Result<Vec<PathBuf>> {
+    pub fn files(&self) -> io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(|e| named(e, "list", &self.dir))? {
             let path = entry?.path();
@@ -72,7 +86,7 @@ impl Snapshots {
     pub fn newest(&self) -> io::Result<(Option<Stored>, Vec<io::Error>)> {
         let mut wrong = Vec::new();
         for path in self.files()? {
-            match read(&path) {
+            match read(&path, &self.key) {
                 Ok(stored) => return Ok((Some(stored), wrong)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, "trying an older snapshot");
@@ -89,39 +103,49 @@ impl Snapshots {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let path = self.dir.join(format!("{index:020}.{SUFFIX}"));
+        self.put(&path, meta, data)?;
+        self.reap(&path)
+    }
+
+    /// Writes one in place of another.
+    pub fn put(&self, path: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let fresh = path.with_extension(UNFINISHED);
         let meta = wire::snapshot_meta(meta).encode_to_vec();
         let mut head = MAGIC.to_vec();
-        head.push(codec::FORMAT);
+        head.push(SEALED);
+        head.extend_from_slice(&self.key.id());
+        head.extend_from_slice(&rand::random::<[u8; ID]>());
         head.extend_from_slice(&(meta.len() as u64).to_be_bytes());
-        head.extend_from_slice(&meta);
         head.extend_from_slice(&(data.len() as u64).to_be_bytes());
-        let sum = Sha256::new()
-            .chain_update(&head)
-            .chain_update(data)
-            .finalize();
         let written = (|| {
             let mut file = File::create(&fresh)?;
             file.write_all(&head)?;
-            file.write_all(&sum)?;
-            file.write_all(data)?;
+            // One buffer for all: the data may be large.
+            let mut sealed = Vec::with_capacity(PART + OVERHEAD);
+            let parts = std::iter::once(&meta[..]).chain(data.chunks(PART));
+            for (number, part) in (0..).zip(parts) {
+                sealed.clear();
+                self.key
+                    .seal_onto(&mut sealed, &place(&head, number), part)?;
+                file.write_all(&sealed)?;
+            }
             file.sync_all()?;
-            fs::rename(&fresh, &path)?;
+            fs::rename(&fresh, path)?;
             disk::sync_dir(&self.dir)
         })();
         if let Err(error) = written {
             // The half file is worth nothing, and a full disk wants its room back.
             let _ = fs::remove_file(&fresh);
-            return Err(named(error, "write the snapshot", &path));
+            return Err(named(error, "write the snapshot", path));
         }
-        self.reap(&path)
+        Ok(())
     }
 
     /// Keeps this one and the newest others that are whole.
     fn reap(&self, newest: &Path) -> io::Result<()> {
         let mut kept = 1;
         for path in self.files()?.into_iter().filter(|path| path != newest) {
-            if kept < KEPT && read(&path).is_ok() {
+            if kept < KEPT && read(&path, &self.key).is_ok() {
                 kept += 1;
             } else {
                 fs::remove_file(&path).map_err(|e| named(e, "remove", &path))?;
@@ -131,43 +155,69 @@ impl Snapshots {
     }
 }
 
+/// Where a part belongs.
+fn place(head: &[u8], number: u64) -> Vec<u8> {
+    [head, &number.to_be_bytes()].concat()
+}
+
 /// Reads a file.
-pub(crate) fn read(path: &Path) -> io::Result<Stored> {
-    let mut bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
+pub(crate) fn read(path: &Path, key: &DataKey) -> io::Result<Stored> {
+    let bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
     let what = format!("the snapshot {}", path.display());
     let short = || damaged(&what, "it is cut short");
     let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or_else(short)?;
     if magic != MAGIC {
         return Err(damaged(&what, "it doesn't begin as one"));
     }
-    let rest = codec::versioned(&what, rest)?;
-    let (meta, rest) = take(rest).ok_or_else(short)?;
-    let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
-    let head = bytes.len() - rest.len();
-    let (sum, data) = rest.split_at_checked(32).ok_or_else(short)?;
-    if u64::from_be_bytes(*length) != data.len() as u64 {
-        return Err(short());
+    let rest = cover::sealed(&what, rest)?;
+    let (id, rest) = rest.split_first_chunk::<ID>().ok_or_else(short)?;
+    let (_, rest) = rest.split_first_chunk::<ID>().ok_or_else(short)?;
+    let (meta_length, rest) = length(rest).ok_or_else(short)?;
+    let (data_length, rest) = length(rest).ok_or_else(short)?;
+    let parts = data_length.div_ceil(PART).checked_add(1);
+    let whole = parts
+        .and_then(|parts| parts.checked_mul(OVERHEAD))
+        .and_then(|more| more.checked_add(meta_length)?.checked_add(data_length));
+    if whole != Some(rest.len()) {
+        return Err(damaged(&what, "its length is another than it says"));
     }
-    let found = Sha256::new()
-        .chain_update(bytes.get(..head).unwrap_or_default())
-        .chain_update(data)
-        .finalize();
-    if found.as_slice() != sum {
-        return Err(damaged(&what, "its checksum is another"));
+    if *id != key.id() {
+        // Where the key doesn't fit, the log has said so before.
+        return Err(damaged(
+            &what,
+            "it says that it is encrypted with another key",
+        ));
     }
-    let meta = proto::SnapshotMeta::decode(meta).map_err(|e| damaged(&what, e))?;
+    let head = bytes.get(..bytes.len() - rest.len()).unwrap_or_default();
+    let mut at = head.len();
+    let open = |number: u64, at: usize, part: &[u8], out: &mut Vec<u8>| {
+        if key.open_onto(out, &place(head, number), part) {
+            return Ok(());
+        }
+        let end = at + part.len();
+        let why = format!("bytes {at} to {end} were changed, or are not in their place");
+        Err(damaged(&what, why))
+    };
+    let (sealed, rest) = rest
+        .split_at_checked(meta_length + OVERHEAD)
+        .ok_or_else(short)?;
+    let mut meta = Vec::with_capacity(meta_length);
+    open(0, at, sealed, &mut meta)?;
+    at += sealed.len();
+    let mut data = Vec::with_capacity(data_length);
+    for (number, sealed) in (1..).zip(rest.chunks(PART + OVERHEAD)) {
+        open(number, at, sealed, &mut data)?;
+        at += sealed.len();
+    }
+    let meta = proto::SnapshotMeta::decode(&meta[..]).map_err(|e| damaged(&what, e))?;
     let meta = wire::read_snapshot_meta(&meta).map_err(|e| damaged(&what, e))?;
-    // In place: it may be large.
-    let begin = bytes.len() - data.len();
-    bytes.drain(..begin);
-    Ok(Stored { meta, data: bytes })
+    Ok(Stored { meta, data })
 }
 
-/// A part with its length before it.
-fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// A length.
+pub(crate) fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
-    let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
-    rest.split_at_checked(length)
+    Some((usize::try_from(u64::from_be_bytes(*length)).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -192,7 +242,8 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Snapshots) {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(dir.path().join("snapshots")).unwrap();
+        let snapshots =
+            Snapshots::open(dir.path().join("snapshots"), DataKey::from([7; 32])).unwrap();
         (dir, snapshots)
     }
 
@@ -240,13 +291,41 @@ mod tests {
     }
 
     #[test]
+    fn a_large_one_is_in_parts_which_stay_in_their_places() {
+        let (dir, snapshots) = open();
+        let data: Vec<u8> = (0..PART * 2 + 5).map(|n| (n % 251) as u8).collect();
+        snapshots.write(&meta(1), &data).unwrap();
+        let path = snapshots.files().unwrap()[0].clone();
+        assert_eq!(read(&path, &snapshots.key).unwrap().data, data);
+        let whole = fs::read(&path).unwrap();
+        assert!(!whole.windows(40).any(|part| part == &data[..40]));
+        // The two whole parts change places; the last is one of another file; the file is another's.
+        let (sealed, end) = (PART + OVERHEAD, whole.len());
+        let first = end - 5 - OVERHEAD - 2 * sealed;
+        let mut swapped = whole.clone();
+        swapped[first..first + 2 * sealed].rotate_left(sealed);
+        snapshots.write(&meta(1), &data).unwrap();
+        let mut mixed = whole.clone();
+        mixed[end - 45..].copy_from_slice(&fs::read(&path).unwrap()[end - 45..]);
+        for bad in [swapped, mixed] {
+            fs::write(&path, bad).unwrap();
+            let error = read(&path, &snapshots.key).unwrap_err().to_string();
+            assert!(error.contains("snap is damaged: bytes "), "{error}");
+        }
+        fs::write(&path, whole).unwrap();
+        let other = Snapshots::open(dir.path().join("snapshots"), DataKey::random()).unwrap();
+        let (none, wrong) = other.newest().unwrap();
+        assert!(none.is_none() && wrong[0].to_string().contains("another key"));
+    }
+
+    #[test]
     fn a_newer_format_is_refused_with_a_cure() {
         let (_dir, snapshots) = open();
         snapshots.write(&meta(1), b"old").unwrap();
         snapshots.write(&meta(2), b"new").unwrap();
         let newer = snapshots.files().unwrap()[0].clone();
         let mut later = fs::read(&newer).unwrap();
-        later[MAGIC.len()] = codec::FORMAT + 1;
+        later[MAGIC.len()] = SEALED + 1;
         fs::write(&newer, &later).unwrap();
         let error = snapshots.newest().unwrap_err().to_string();
         assert!(
@@ -261,7 +340,7 @@ mod tests {
         snapshots.write(&meta(1), b"whole").unwrap();
         let half = dir.path().join("snapshots/00000000000000000002.new");
         fs::write(&half, "half").unwrap();
-        let again = Snapshots::open(dir.path().join("snapshots")).unwrap();
+        let again = Snapshots::open(dir.path().join("snapshots"), DataKey::from([7; 32])).unwrap();
         assert!(!half.exists());
         assert_eq!(index(again.newest().unwrap().0), Some(1));
     }

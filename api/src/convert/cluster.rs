@@ -2,8 +2,8 @@
 
 use super::{ConvertError, Problem, id_bytes, ids, need, subnet};
 use crate::model::{
-    CERT_EXPIRY_MS, Cluster, ClusterCa, ClusterId, ClusterSpec, JoinSecrets, NodeId, RetiringCa,
-    Timestamp,
+    CERT_EXPIRY_MS, Cluster, ClusterCa, ClusterId, ClusterSpec, JoinSecrets, Lock, NodeId,
+    RetiringCa, Timestamp, UnlockKey,
 };
 use crate::proto;
 
@@ -31,6 +31,7 @@ impl From<&Cluster> for proto::Cluster {
                     until: until.0,
                 })
                 .collect(),
+            lock: (cluster.lock != Lock::default()).then(|| (&cluster.lock).into()),
         }
     }
 }
@@ -65,6 +66,40 @@ impl TryFrom<proto::Cluster> for Cluster {
                     Ok((node, Timestamp(one.until)))
                 })
                 .collect::<Result<_, ConvertError>>()?,
+            lock: cluster
+                .lock
+                .map(Lock::try_from)
+                .transpose()?
+                .unwrap_or_default(),
+        })
+    }
+}
+
+impl From<&Lock> for proto::ClusterLock {
+    fn from(lock: &Lock) -> Self {
+        let key = lock.key.as_ref().map(|key| key.bytes().to_vec().into());
+        Self {
+            version: lock.version,
+            key: key.unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<proto::ClusterLock> for Lock {
+    type Error = ConvertError;
+
+    fn try_from(lock: proto::ClusterLock) -> Result<Self, ConvertError> {
+        let key = match lock.key.len() {
+            0 => None,
+            length => Some(UnlockKey::from_bytes(&lock.key).ok_or_else(|| {
+                let problem =
+                    Problem::Text(format!("an unlock key has 32 bytes, this one has {length}"));
+                ConvertError::new("ClusterLock", "key", problem)
+            })?),
+        };
+        Ok(Self {
+            version: lock.version,
+            key,
         })
     }
 }

@@ -133,6 +133,10 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     );
     let revoked = btree_map(any::<u128>().prop_map(NodeId), time(), 0..3);
     let texts = (text(), text(), text(), text());
+    let lock = (any::<u64>(), option::of(any::<[u8; 32]>())).prop_map(|(version, key)| Lock {
+        version,
+        key: key.and_then(|bytes| UnlockKey::from_bytes(&bytes)),
+    });
     (
         any::<u128>(),
         meta(),
@@ -141,6 +145,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
         retiring,
         revoked,
         recovery(),
+        lock,
     )
         .prop_map(
             |(
@@ -151,6 +156,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 retiring,
                 revoked,
                 recovery,
+                lock,
             )| {
                 Cluster {
                     id: ClusterId(id),
@@ -161,6 +167,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                     tokens: JoinSecrets { worker, manager },
                     recovery,
                     revoked,
+                    lock,
                 }
             },
         )

@@ -1,6 +1,6 @@
 //! The cluster itself: its identity, its CA and its settings.
 
-use super::{ClusterId, Meta, NodeId, Recovery, Timestamp};
+use super::{ClusterId, Lock, Meta, NodeId, Recovery, Timestamp};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub struct Cluster {
     pub recovery: Recovery,
     /// Removed nodes, until the last certificate each may hold has ended.
     pub revoked: BTreeMap<NodeId, Timestamp>,
+    /// Whether managers are locked when they start.
+    pub lock: Lock,
 }
 
 impl Cluster {

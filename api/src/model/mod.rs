@@ -16,6 +16,7 @@ mod service;
 mod stack;
 mod task;
 mod token;
+mod unlock;
 
 pub use backup::*;
 pub use blob::*;
@@ -30,6 +31,7 @@ pub use service::*;
 pub use stack::*;
 pub use task::*;
 pub use token::*;
+pub use unlock::*;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

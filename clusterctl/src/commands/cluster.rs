@@ -28,7 +28,7 @@ enum Command {
     /// Change the cluster's settings; every node takes them at once
     #[command(
         after_help = "Examples:\n  clusterctl cluster update --heartbeat 1s --dead-after 3s\n  clusterctl cluster update \
-                            --task-history 5"
+                            --task-history 5\n  clusterctl cluster update --autolock=true   # prints the unlock key"
     )]
     Update {
         #[command(flatten)]
@@ -36,6 +36,9 @@ enum Command {
         /// Whether `exec` may be called on a worker
         #[arg(long, value_name = "true|false")]
         worker_exec: Option<bool>,
+        /// Whether managers are locked when they start, until `clusterctl unlock` is given the unlock key
+        #[arg(long, value_name = "true|false")]
+        autolock: Option<bool>,
     },
 }
 
@@ -58,6 +61,7 @@ struct Shown {
     id: String,
     meta: Meta,
     spec: ClusterSpec,
+    autolock: bool,
 }
 
 impl TryFrom<ClusterInfo> for Shown {
@@ -69,6 +73,7 @@ impl TryFrom<ClusterInfo> for Shown {
             id: api::convert::cluster_id(&info.id)?.to_string(),
             meta: info.meta.context(missing)?.into(),
             spec: info.spec.context(missing)?.try_into()?,
+            autolock: info.autolock,
         })
     }
 }
@@ -87,20 +92,29 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 Format::Table => print(&shown),
             }
         }
-        Command::Update { pace, worker_exec } => {
+        Command::Update {
+            pace,
+            worker_exec,
+            autolock,
+        } => {
             let request = UpdateClusterRequest {
                 heartbeat_ms: pace.heartbeat,
                 dead_after_ms: pace.dead_after,
                 task_history: pace.task_history,
                 worker_exec,
+                autolock,
             };
             if request == UpdateClusterRequest::default() {
                 bail!(
-                    "nothing to change: give --heartbeat, --dead-after, --task-history or --worker-exec"
+                    "nothing to change: give --heartbeat, --dead-after, --task-history, --worker-exec or --autolock"
                 );
             }
-            client.control().update_cluster(request).await?;
-            output::line("Cluster updated.")
+            let reply = client.control().update_cluster(request).await?;
+            output::line("Cluster updated.")?;
+            match reply.into_inner().unlock_key.as_str() {
+                "" => Ok(()),
+                key => output::line(format!("\n{}", super::unlock_key::advice(key))),
+            }
         }
     }
 }
@@ -117,6 +131,7 @@ fn print(shown: &Shown) -> Result<()> {
             format!("{} by /{}", spec.address_pool, spec.subnet_prefix),
         ),
         ("Worker exec", spec.worker_exec.to_string()),
+        ("Autolock", shown.autolock.to_string()),
     ] {
         output::line(format!("{:<14}{value}", format!("{name}:")))?;
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  clusterctl init\n  clusterctl init --advertise-addr 192.168.205.10\n  clusterctl init \
-                        --address-pool 10.64.0.0/12 --subnet-prefix 22\n  clusterctl init --cert-expiry 720h --ca-cert \
+                        --address-pool 10.64.0.0/12 --subnet-prefix 22\n  clusterctl init --autolock\n  clusterctl init --cert-expiry 720h --ca-cert \
                         ca.crt --ca-key ca.key\n  clusterctl init --force-new-cluster   # the other managers are lost for good"
 )]
 pub struct Args {
@@ -29,6 +29,9 @@ pub struct Args {
     /// Refuse `exec` when it is called on a worker
     #[arg(long)]
     no_worker_exec: bool,
+    /// Lock managers when they start, until `clusterctl unlock` is given the unlock key, which this prints
+    #[arg(long)]
+    autolock: bool,
     /// How long nodes' certificates are valid; they are renewed after half of it or a little more
     #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = crate::time::length)]
     cert_expiry: Duration,
@@ -40,7 +43,7 @@ pub struct Args {
     /// Changes that only the lost managers had are lost. Refused while a majority can be reached.
     #[arg(
         long,
-        conflicts_with_all = ["advertise_addr", "address_pool", "subnet_prefix", "no_worker_exec", "heartbeat", "dead_after", "task_history", "cert_expiry", "ca_cert", "ca_key"]
+        conflicts_with_all = ["advertise_addr", "address_pool", "subnet_prefix", "no_worker_exec", "autolock", "heartbeat", "dead_after", "task_history", "cert_expiry", "ca_cert", "ca_key"]
     )]
     force_new_cluster: bool,
     #[command(flatten)]
@@ -69,6 +72,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         cert_expiry_ms: u64::try_from(args.cert_expiry.as_millis()).unwrap_or(u64::MAX),
         ca_cert_pem,
         ca_key_pem,
+        autolock: args.autolock,
     };
     let made = client.daemon().init(request).await?.into_inner();
     let node = api::convert::node_id(&made.node_id)?;
@@ -76,5 +80,9 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         "Cluster made: this machine (node {node}) is its first manager.\n\nTo add a worker, run on another machine:\n\n    \
          clusterctl join --token {} {}\n\nFor a manager, `clusterctl join-token manager` here prints the command.",
         made.worker_token, made.addr
-    ))
+    ))?;
+    match made.unlock_key.as_str() {
+        "" => Ok(()),
+        key => output::line(format!("\n{}", super::unlock_key::advice(key))),
+    }
 }

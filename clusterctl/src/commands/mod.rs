@@ -26,6 +26,8 @@ pub mod service;
 pub mod stack;
 pub mod status;
 pub mod tasks;
+pub mod unlock;
+pub mod unlock_key;
 pub mod wait;
 
 use crate::cli::{Cli, Command};
@@ -88,6 +90,8 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Service(args) => service::run(&client, args).await?,
         Command::Secret(args) => secret::run(&client, args).await?,
         Command::Config(args) => config::run(&client, args).await?,
+        Command::Unlock(args) => unlock::run(&client, args).await?,
+        Command::UnlockKey(args) => unlock_key::run(&client, args).await?,
         Command::Exec(args) => return exec::run(&client, args).await,
         Command::Image(args) => image::run(&client, args).await?,
         Command::Restore(args) => restore::run(&client, args).await?,

@@ -36,6 +36,18 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             "this machine belongs to no cluster; make one with `clusterctl init` or join one with `clusterctl join`"
         );
     }
+    if info.locked {
+        output::line(format!(
+            "This node:  {} ({}), manager at {}, locked, version {}",
+            info.hostname,
+            api::convert::node_id(&info.node_id)?,
+            info.advertise_addr,
+            info.version
+        ))?;
+        anyhow::bail!(
+            "this manager is locked: run `clusterctl unlock` on it; containers run on, and what is started anew here waits"
+        );
+    }
     let answered = client.control().get_status(GetStatusRequest {}).await;
     match answered {
         Ok(status) => show(info, status.into_inner(), args.format.format),

@@ -10,12 +10,13 @@ use api::proto::{
     DaemonInfo, ForceNewClusterRequest, GetInfoRequest, ImageProgress, InitReply, InitRequest,
     JoinProgress, JoinRequest, LeaveReply, LeaveRequest, ListImagesReply, ListImagesRequest,
     LoadImageInput, PullImageRequest, RecoverProgress, RemoveImageReply, RemoveImageRequest,
-    RestoreInput, UpdateSelfReply, UpdateSelfRequest,
+    RestoreInput, UnlockReply, UnlockRequest, UpdateSelfReply, UpdateSelfRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
 
 /// Steps of a join on their way to the caller.
 const STEPS: usize = 16;
@@ -84,6 +85,22 @@ impl daemon_server::Daemon for Daemon {
             .map_err(|error| refused(&error))
     }
 
+    async fn unlock(
+        &self,
+        request: Request<UnlockRequest>,
+    ) -> Result<Response<UnlockReply>, Status> {
+        let key = Zeroizing::new(request.into_inner().key);
+        let node = self.0.clone();
+        // A caller that goes away in the middle must not leave half a manager.
+        let unlocked = tokio::spawn(async move { node.unlock(&key).await });
+        let unlocked = unlocked
+            .await
+            .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
+        unlocked
+            .map(|()| Response::new(UnlockReply {}))
+            .map_err(|error| refused(&error))
+    }
+
     async fn restore(
         &self,
         request: Request<Streaming<RestoreInput>>,
@@ -121,6 +138,7 @@ impl daemon_server::Daemon for Daemon {
         &self,
         request: Request<Streaming<LoadImageInput>>,
     ) -> Result<Response<Self::LoadImageStream>, Status> {
+        self.0.check_unlocked()?;
         Ok(Response::new(images::load(
             self.0.images(),
             request.into_inner(),
@@ -131,6 +149,7 @@ impl daemon_server::Daemon for Daemon {
         &self,
         request: Request<PullImageRequest>,
     ) -> Result<Response<Self::PullImageStream>, Status> {
+        self.0.check_unlocked()?;
         images::pull(self.0.images(), request.into_inner()).map(Response::new)
     }
 
@@ -138,6 +157,7 @@ impl daemon_server::Daemon for Daemon {
         &self,
         _: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesReply>, Status> {
+        self.0.check_unlocked()?;
         Ok(Response::new(images::list(&self.0.images())))
     }
 
@@ -145,6 +165,7 @@ impl daemon_server::Daemon for Daemon {
         &self,
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<RemoveImageReply>, Status> {
+        self.0.check_unlocked()?;
         let in_use = self.0.images_in_use().await;
         images::remove(self.0.images(), request.into_inner(), in_use)
             .await

@@ -9,8 +9,10 @@ use crate::follow::{Patience, Verdict};
 use crate::identity::{Identity, Papers, Who};
 use crate::listen;
 use crate::member::Member;
+use crate::waiting::Waiting;
 use anyhow::{Context, Result, bail};
 use api::model::NodeState;
+use api::model::Role;
 use api::proto::ListNodesRequest;
 use api::proto::control_client::ControlClient;
 use manager::auth::Origin;
@@ -34,19 +36,33 @@ impl Node {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub async fn start_member(&self, identity: Option<Identity>) -> Result<()> {
-        self.settle_store(identity.as_ref())?;
-        if identity.is_none() {
+    pub async fn start_member(&self) -> Result<()> {
+        let who = Identity::who(&self.places.identity())?;
+        self.settle_store(who.as_ref())?;
+        if who.is_none() {
             tracing::info!(
                 "this machine belongs to no cluster: `clusterctl init` or `clusterctl join` changes that"
             );
             return Ok(());
         }
+        if let Some(who) = who.filter(|who| who.role == Role::Manager)
+            && self.vault.is_locked()?
+        {
+            return self.wait_locked(who).await;
+        }
+        self.begin_placed().await
+    }
+
+    /// As soon as this machine has an address for it.
+    pub(super) async fn begin_placed(&self) -> Result<()> {
         let mut patience = Patience::default();
         loop {
             let mut slot = self.member.write().await;
             // While it waited somebody may have said which address to take.
-            let identity = match (slot.as_ref(), Identity::load(&self.places.identity())?) {
+            let identity = match (
+                slot.as_ref(),
+                Identity::load(&self.places.identity(), &self.vault)?,
+            ) {
                 (None, Some(identity)) => identity,
                 _ => return Ok(()),
             };
@@ -83,6 +99,7 @@ impl Node {
             shown.get_or_insert_with(|| Shown {
                 papers: Arc::new(Papers::from_pointee(identity)),
                 manager: watch::channel(None).1,
+                is_locked: false,
             });
             is_news
         });
@@ -101,7 +118,7 @@ impl Node {
             return identity;
         }
         let next = identity.moved(place);
-        match next.replace(&self.places.identity()) {
+        match next.replace(&self.places.identity(), &self.vault) {
             Ok(()) => next,
             Err(error) => {
                 tracing::warn!("can't note this machine's interface: {error:#}");
@@ -110,7 +127,7 @@ impl Node {
         }
     }
 
-    fn look(&self, who: &Who) -> Verdict {
+    pub(super) fn look(&self, who: &Who) -> Verdict {
         match address::follow(who.addr, &who.addr_origin, self.cli.advertise_addr) {
             Ok(verdict) => verdict,
             // Whoever needs the address says what is wrong.
@@ -136,7 +153,7 @@ impl Node {
     /// Writes down that this node is at another address.
     fn moved(&self, identity: &Identity, place: Place) -> Result<Identity> {
         let next = identity.moved(place);
-        next.replace(&self.places.identity())?;
+        next.replace(&self.places.identity(), &self.vault)?;
         let (before, now) = (identity.who.endpoint(), next.who.endpoint());
         tracing::warn!(%before, %now, "this node has another address");
         if let Err(error) = self.move_in_list(&before, &now) {
@@ -160,8 +177,25 @@ impl Node {
 
     /// The membership begins.
     pub(super) async fn begin(&self, identity: Identity) -> Result<Member> {
-        let listener = listen::bind_tcp(self.cli.listen_addr).await?;
-        let member = Member::start(self.setup(), identity, listener, None).await?;
+        self.begin_with(identity, None).await
+    }
+
+    /// The membership begins, with the agent that runs already if there is one.
+    pub(super) async fn begin_with(
+        &self,
+        identity: Identity,
+        waiting: Option<Waiting>,
+    ) -> Result<Member> {
+        let listener = match listen::bind_tcp(self.cli.listen_addr).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                if let Some(waiting) = waiting {
+                    waiting.shutdown().await;
+                }
+                return Err(error);
+            }
+        };
+        let member = Member::start(self.setup(), identity, listener, None, waiting).await?;
         self.show(&member);
         Ok(member)
     }
@@ -185,8 +219,9 @@ impl Node {
     pub async fn readdress(&self, addr: Ipv4Addr, given: bool) -> Result<()> {
         let place = Place::new(address::choose(Some(addr))?, given);
         let mut slot = self.member.write().await;
+        self.refuse_locked()?;
         let load = || {
-            Identity::load(&self.places.identity())?
+            Identity::load(&self.places.identity(), &self.vault)?
                 .context("this machine belongs to no cluster, so nobody knows it by an address")
         };
         let who = load()?.who;

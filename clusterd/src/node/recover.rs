@@ -37,16 +37,29 @@ async fn say(steps: &Steps, message: &str) {
 
 impl Node {
     /// Puts in place what a crash has left half done.
-    pub(super) fn settle_store(&self, identity: Option<&Identity>) -> Result<()> {
+    pub(super) fn settle_store(&self, who: Option<&Who>) -> Result<()> {
         let dir = self.places.raft();
-        match identity {
+        match who {
             Some(_) if swap::settle(&dir)? => {
                 tracing::info!("this manager's state was replaced, as was decided before");
             }
             Some(_) => {}
-            None => swap::discard(&dir)?,
+            None => {
+                swap::discard(&dir)?;
+                // Of a membership that was never decided, or is over.
+                if !dir.exists() {
+                    self.vault.forget()?;
+                }
+            }
         }
-        Ok(())
+        // A backup that was cut off.
+        let scratch = self.places.scratch();
+        match std::fs::remove_dir_all(&scratch) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("can't remove {}", scratch.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes this manager, whose cluster has lost its majority, the only one.
@@ -55,6 +68,7 @@ impl Node {
     /// When there is a majority, or the state can't be read or written; all is as it was then.
     pub async fn force_new_cluster(&self, steps: &Steps) -> Result<RecoverDone> {
         let mut slot = self.member.write().await;
+        self.refuse_locked()?;
         let Some(member) = slot.as_ref() else {
             bail!(
                 "this machine belongs to no cluster; `clusterctl init` makes one, `clusterctl restore` brings one back from a backup"
@@ -74,6 +88,7 @@ impl Node {
                 quorum.voters
             );
         }
+        let keys = self.vault.existing()?;
         say(steps, "stopping this manager; containers run on").await;
         if let Some(member) = slot.take() {
             member
@@ -88,7 +103,7 @@ impl Node {
         };
         let dir = self.places.raft();
         let addr = who.endpoint();
-        let made = recovery::force_new(&dir, id, addr.clone(), manager::now()).await;
+        let made = recovery::force_new(&dir, keys.data(), id, addr.clone(), manager::now()).await;
         let settled = match &made {
             Ok(_) => swap::settle(&dir).map(drop),
             Err(_) => swap::discard(&dir),
@@ -124,7 +139,7 @@ impl Node {
     }
 
     async fn start_again(&self, who: &Who) -> Result<Member> {
-        let identity = Identity::load(&self.places.identity())?
+        let identity = Identity::load(&self.places.identity(), &self.vault)?
             .with_context(|| format!("the identity of node {} is gone", who.node))?;
         self.begin(identity).await
     }
@@ -140,6 +155,7 @@ impl Node {
         steps: &Steps,
     ) -> Result<RecoverDone> {
         let mut slot = self.member.write().await;
+        self.refuse_locked()?;
         let passphrase = Zeroizing::new(start.passphrase);
         let envelope = api::backup::Envelope::read(&file)?;
         let of = convert::cluster_id(&envelope.header.cluster_id)?;
@@ -182,11 +198,12 @@ impl Node {
             ca_pem: restored.material.ca_pem.clone(),
         };
         let started = async {
-            restored.fresh.write(&dir).await?;
-            identity.create(&self.places.identity())?;
+            let keys = self.vault.keys()?;
+            restored.fresh.write(&dir, keys.data()).await?;
+            identity.create(&self.places.identity(), &self.vault)?;
             swap::settle(&dir)?;
             say(steps, "starting the manager").await;
-            let member = Member::start(self.setup(), identity, listener, None).await?;
+            let member = Member::start(self.setup(), identity, listener, None, None).await?;
             let ready = async {
                 let revision = member.wait_alone(LEAD_BOUND).await?;
                 member.wait_ready(JOIN_BOUND).await?;

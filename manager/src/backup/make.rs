@@ -9,7 +9,7 @@ use api::proto::{BackupContent, BackupCounts, BackupHeader, BackupKdf, RaftPeer,
 use api::state::Tables;
 use prost::Message;
 use raft_store::recover::{self, Fresh};
-use raft_store::{Handle, Peer, ProposeError};
+use raft_store::{DataKey, Handle, Peer, ProposeError};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -142,9 +142,12 @@ impl Maker {
             own: self.managers.first().cloned().unwrap_or_default(),
         };
         remove(scratch).await?;
+        // Kept nowhere: what a crash leaves of it is nothing to anybody, and the next start removes it.
+        let key = DataKey::random();
         let found = async {
-            fresh.write_into(scratch).await.map_err(|e| wrong(&e))?;
-            recover::read(scratch).await.map_err(|e| wrong(&e))
+            let written = fresh.write_into(scratch, &key).await;
+            written.map_err(|e| wrong(&e))?;
+            recover::read(scratch, &key).await.map_err(|e| wrong(&e))
         };
         let found = found.await;
         // It goes whatever came of it: it is the whole state.

@@ -92,6 +92,7 @@ mod tests {
             retiring: None,
             tokens: new_secrets(),
             revoked: Default::default(),
+            lock: Default::default(),
             recovery: Default::default(),
         }
     }

@@ -246,6 +246,7 @@ fn prove(ca: &ClusterCa, now: Timestamp) -> Result<(), String> {
             manager: String::new(),
         },
         revoked: BTreeMap::new(),
+        lock: Default::default(),
         recovery: Default::default(),
     };
     let request = KeyRequest::generate().map_err(|e| e.to_string())?;
@@ -307,6 +308,7 @@ mod tests {
                     manager: String::new(),
                 },
                 revoked: BTreeMap::new(),
+                lock: Default::default(),
                 recovery: Default::default(),
             };
             let csr = KeyRequest::generate().unwrap().csr_pem;

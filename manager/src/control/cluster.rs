@@ -3,7 +3,10 @@
 use super::{Change, Control, Refusal, validate};
 use api::convert;
 use api::model::Cluster;
-use api::proto::{ClusterInfo, ClusterSpec, InspectClusterRequest, Meta, UpdateClusterRequest};
+use api::proto::{
+    ClusterInfo, ClusterSpec, GetUnlockKeyReply, GetUnlockKeyRequest, InspectClusterRequest, Meta,
+    UpdateClusterRequest,
+};
 use api::state::{Op, State};
 use tonic::Status;
 
@@ -19,6 +22,8 @@ fn info(cluster: &Cluster) -> ClusterInfo {
         id: convert::id_bytes(cluster.id.0),
         meta: Some(Meta::from(&cluster.meta)),
         spec: Some(ClusterSpec::from(&cluster.spec)),
+        autolock: cluster.lock.key.is_some(),
+        unlock_key: String::new(),
     }
 }
 
@@ -45,7 +50,12 @@ pub async fn update(
             if !problems.is_empty() {
                 return Err(Refusal::invalid(problems.join("; ")));
             }
-            let ops = if *spec == old.spec {
+            if let Some(locks) = request.autolock
+                && locks != old.lock.key.is_some()
+            {
+                cluster.lock = old.lock.next(locks);
+            }
+            let ops = if cluster == *old {
                 Vec::new()
             } else {
                 vec![Op::UpdateCluster {
@@ -53,10 +63,46 @@ pub async fn update(
                     cluster: Box::new(cluster.clone()),
                 }]
             };
-            Ok(Change {
-                ops,
-                answer: info(&cluster),
-            })
+            let mut answer = info(&cluster);
+            if cluster.lock != old.lock
+                && let Some(key) = &cluster.lock.key
+            {
+                answer.unlock_key = key.text().to_string();
+            }
+            Ok(Change { ops, answer })
+        })
+        .await
+}
+
+pub async fn unlock_key(
+    control: &Control,
+    request: GetUnlockKeyRequest,
+) -> Result<GetUnlockKeyReply, Status> {
+    control
+        .change(|state, _| {
+            let old = there(state)?;
+            let mut cluster = old.clone();
+            if request.rotate && old.lock.key.is_some() {
+                cluster.lock = old.lock.next(true);
+            }
+            let key = cluster.lock.key.as_ref().ok_or_else(|| {
+                Refusal::first(
+                    "managers are not locked, so there is no unlock key; `clusterctl cluster update --autolock=true` \
+                     makes one",
+                )
+            })?;
+            let answer = GetUnlockKeyReply {
+                key: key.text().to_string(),
+            };
+            let ops = if cluster == *old {
+                Vec::new()
+            } else {
+                vec![Op::UpdateCluster {
+                    at_revision: old.meta.revision,
+                    cluster: Box::new(cluster),
+                }]
+            };
+            Ok(Change { ops, answer })
         })
         .await
 }

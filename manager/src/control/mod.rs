@@ -224,6 +224,7 @@ delegate! {
     get_join_tokens(GetJoinTokensRequest) -> JoinTokens = status::join_tokens,
     update_cluster(UpdateClusterRequest) -> ClusterInfo = cluster::update,
     inspect_cluster(InspectClusterRequest) -> ClusterInfo = cluster::inspect,
+    get_unlock_key(GetUnlockKeyRequest) -> GetUnlockKeyReply = cluster::unlock_key,
     list_nodes(ListNodesRequest) -> ListNodesReply = nodes::list,
     update_node(UpdateNodeRequest) -> Node = nodes::update,
     remove_node(RemoveNodeRequest) -> RemoveNodeReply = nodes::remove,

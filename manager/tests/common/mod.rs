@@ -16,6 +16,7 @@ use manager::identity::{Identity, KeyRequest, Material};
 use manager::revoked::Guarded;
 use manager::tls::{self, Tls};
 use manager::{Founding, Manager, ManagerConfig, Pace};
+use seal::{Found, Keys};
 use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -192,6 +193,16 @@ async fn listen() -> (TcpListener, String) {
     (listener, addr)
 }
 
+/// Those of before, or new ones.
+fn keys(dir: &TempDir) -> Arc<Keys> {
+    let path = dir.path().join("raft.key");
+    Arc::new(match Found::look(&path).unwrap() {
+        Found::Open(keys) => keys,
+        Found::None => Keys::create(&path).unwrap(),
+        Found::Locked(_) => panic!("locked"),
+    })
+}
+
 fn config(
     dir: &TempDir,
     identity: Identity,
@@ -201,6 +212,7 @@ fn config(
 ) -> ManagerConfig {
     ManagerConfig {
         dir: dir.path().join("raft"),
+        keys: keys(dir),
         identity,
         addr: addr.into(),
         ca_pem: ca_pem.into(),
@@ -215,8 +227,16 @@ impl Boss {
     pub async fn found(spec: ClusterSpec) -> (Self, Founding) {
         let (listener, addr) = listen().await;
         let port = listener.local_addr().unwrap().port();
-        let founding =
-            Founding::new(spec, None, description("node1"), HOST, port, manager::now()).unwrap();
+        let founding = Founding::new(
+            spec,
+            None,
+            Default::default(),
+            description("node1"),
+            HOST,
+            port,
+            manager::now(),
+        )
+        .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let tls = Tls::new(&founding.material).unwrap();
         let dialer = Dialer::new(tls.clone());

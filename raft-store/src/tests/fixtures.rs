@@ -3,7 +3,7 @@
 //! `cargo test -p raft-store write_the_fixtures -- --ignored`.
 
 use super::*;
-use crate::codec::FORMAT;
+use crate::cover::SEALED as FORMAT;
 use crate::wire;
 use api::proto;
 use prost::Message;
@@ -68,6 +68,11 @@ fn unpack(mut packed: &[u8], root: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
+}
+
+/// What the version with format 1 wrote: not encrypted.
+pub fn unpack_first(root: &Path) {
+    unpack(&fs::read(folder().join("1/store")).unwrap(), root);
 }
 
 fn settings(dir: &Path) -> Options {

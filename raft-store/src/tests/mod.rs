@@ -9,6 +9,7 @@ mod power;
 mod recover;
 mod refusals;
 mod restart;
+mod sealed;
 mod suite;
 mod throughput;
 mod watched;
@@ -17,6 +18,7 @@ use crate::{Handle, Options, ProposeError};
 use api::model::{NodeId, Stack, Timestamp};
 use api::state::{Op, State, Transaction};
 use net::Net;
+use seal::DataKey;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,9 +29,15 @@ fn addr(n: u128) -> String {
     format!("10.0.0.{n}:2377")
 }
 
+/// That of every store here.
+fn key() -> DataKey {
+    DataKey::from([7; 32])
+}
+
 fn options(dir: &Path, n: u128) -> Options {
     Options {
         dir: dir.join(n.to_string()),
+        key: key(),
         node: NodeId(n),
         addr: addr(n),
         heartbeat_ms: 50,

@@ -13,7 +13,7 @@ fn own(n: u128) -> Peer {
 }
 
 async fn alone(dir: &Path, n: u128) -> Fresh {
-    let found = recover::read(dir).await.unwrap();
+    let found = recover::read(dir, &key()).await.unwrap();
     Fresh::new(
         found.state.tables(),
         found.index + 1,
@@ -41,14 +41,14 @@ async fn one_of_three_goes_on_alone_with_all_that_it_had() {
     close(handles).await;
 
     let store = dir.path().join("2");
-    let found = recover::read(&store).await.unwrap();
+    let found = recover::read(&store, &key()).await.unwrap();
     assert_eq!(found.managers, [own(1), own(2), own(3)]);
     assert!(found.term >= term);
     let fresh = alone(&store, 2).await;
-    fresh.write(&store).await.unwrap();
+    fresh.write(&store, &key()).await.unwrap();
     // Not in place yet: the old one is as it was.
     assert!(
-        !recover::read(&store)
+        !recover::read(&store, &key())
             .await
             .unwrap()
             .state
@@ -77,7 +77,7 @@ async fn one_of_three_goes_on_alone_with_all_that_it_had() {
     })
     .await;
     close(vec![handle, joined]).await;
-    let again = recover::read(&store).await.unwrap();
+    let again = recover::read(&store, &key()).await.unwrap();
     assert_eq!(again.managers, [own(2), own(4)]);
     assert!(has(&again.state, "more") && has(&again.state, "s449"));
 }
@@ -94,8 +94,8 @@ async fn what_was_begun_and_not_finished_is_begun_anew() {
     std::fs::write(dir.path().join("1.half/log/db"), "half").unwrap();
     assert!(!swap::settle(&store).unwrap());
     // Cut off after it was whole, twice.
-    fresh.write(&store).await.unwrap();
-    fresh.write(&store).await.unwrap();
+    fresh.write(&store, &key()).await.unwrap();
+    fresh.write(&store, &key()).await.unwrap();
     assert!(swap::settle(&store).unwrap());
     let handle = open(&net, dir.path(), 1).await;
     handle.linearizable().await.unwrap();
@@ -109,11 +109,11 @@ async fn a_store_in_use_or_none_at_all_is_named() {
     let net = Net::default();
     let handles = cluster(&net, dir.path(), 1).await;
     let store = dir.path().join("1");
-    let error = recover::read(&store).await.unwrap_err().to_string();
+    let error = recover::read(&store, &key()).await.unwrap_err().to_string();
     assert!(error.contains("in use"), "{error}");
     close(handles).await;
     let none = dir.path().join("9");
-    let error = recover::read(&none).await.unwrap_err().to_string();
+    let error = recover::read(&none, &key()).await.unwrap_err().to_string();
     assert!(error.contains("holds no cluster's state"), "{error}");
     assert!(!none.exists());
 }

@@ -1,5 +1,6 @@
 //! openraft's own suite.
 
+use crate::cover::Cover;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::snapshot::Snapshots;
@@ -13,9 +14,15 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Log, Machine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&dir.path().join("log"), File::sync_data).unwrap();
+        let log = Log::open(
+            &dir.path().join("log"),
+            Cover::Sealed(super::key()),
+            File::sync_data,
+        )
+        .unwrap();
         let (machine, _) =
-            Machine::open(Snapshots::open(dir.path().join("snapshots")).unwrap()).unwrap();
+            Machine::open(Snapshots::open(dir.path().join("snapshots"), super::key()).unwrap())
+                .unwrap();
         Ok((dir, log, machine))
     }
 }

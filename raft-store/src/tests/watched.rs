@@ -107,7 +107,7 @@ fn follower(machine: &Machine) -> Follower {
 
 async fn follow(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(dir.path().to_owned()).unwrap();
+    let snapshots = Snapshots::open(dir.path().to_owned(), key()).unwrap();
     let (mut machine, _) = Machine::open(snapshots).unwrap();
     let mut followers = vec![follower(&machine)];
     let mut index = 0;

@@ -77,6 +77,7 @@ impl World {
             },
             recovery: Default::default(),
             revoked: Default::default(),
+            lock: Default::default(),
         };
         self.apply(vec![Op::CreateCluster(Box::new(cluster))]);
     }

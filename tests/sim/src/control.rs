@@ -105,6 +105,7 @@ impl World {
             },
             retiring: None,
             revoked: Default::default(),
+            lock: Default::default(),
             recovery: Default::default(),
             tokens: JoinSecrets {
                 worker: "worker".into(),

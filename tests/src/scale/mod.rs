@@ -4,11 +4,12 @@
 pub mod agents;
 pub mod tasks;
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use api::model::{ClusterSpec, NodeDescription};
 use manager::{Founding, Manager, ManagerConfig, Pace, dialer::Dialer, tls::Tls};
+use seal::Keys;
 
 /// A cluster of one manager, in a folder on the disk, that runs in this process.
 ///
@@ -20,10 +21,19 @@ pub async fn one_manager(dir: &Path, spec: ClusterSpec) -> Result<(Manager, Foun
         hostname: "manager".into(),
         ..NodeDescription::default()
     };
-    let founding = Founding::new(spec, None, description, addr, 2377, manager::now())?;
+    let founding = Founding::new(
+        spec,
+        None,
+        Default::default(),
+        description,
+        addr,
+        2377,
+        manager::now(),
+    )?;
     let config = ManagerConfig {
         instance: Default::default(),
         dir: dir.to_owned(),
+        keys: Arc::new(Keys::create(&dir.with_extension("key"))?),
         identity: founding.identity,
         addr: format!("{addr}:2377"),
         ca_pem: founding.material.ca_pem.clone(),

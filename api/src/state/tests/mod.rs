@@ -167,6 +167,7 @@ fn cluster(id: u128) -> Cluster {
         },
         recovery: Default::default(),
         revoked: BTreeMap::new(),
+        lock: Default::default(),
     }
 }
 

@@ -8,3 +8,5 @@ mod refusal;
 mod shim;
 mod slow;
 mod world;
+
+pub use damage::copy;

@@ -27,6 +27,7 @@ mod machine;
 mod mark;
 mod members;
 mod network;
+mod places;
 pub mod recover;
 mod snapshot;
 pub mod swap;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::OpenError;
+use crate::log::Log;
 use crate::types::Peer;
+use openraft::storage::RaftLogStorage;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -32,6 +34,26 @@ async fn purged(handle: &Handle) {
         handle.raft().metrics().borrow_watched().purged.is_some()
     })
     .await;
+}
+
+/// Which entries are committed is noted some time after they are acknowledged, and a power cut may come in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_read_though_nobody_noted_that_it_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::default();
+    let handle = open(&net, dir.path(), 1).await;
+    handle.initialize(stack("first")).await.unwrap();
+    write(&handle, 0, 20).await;
+    handle.shutdown().await;
+    let mut log = Log::open(&dir.path().join("1/log"), std::fs::File::sync_data).unwrap();
+    log.save_committed(None).await.unwrap();
+    let flusher = log.flusher();
+    drop(log);
+    crate::handle::close(flusher, dir.path().join("1/log")).await;
+    let again = open(&net, dir.path(), 1).await;
+    again.linearizable().await.unwrap();
+    again.read(|state| assert!(has(state, "s19")));
+    again.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

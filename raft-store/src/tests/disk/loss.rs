@@ -1,9 +1,11 @@
 //! The power goes at any moment: what was acknowledged is there, and nothing is there without what came before.
 
 use super::image::{self, Dice, FATES};
-use super::world::World;
+use super::world::{Call, Done, World};
 use crate::tests::*;
 use futures_util::future::join_all;
+use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// Quick elections: there is one manager.
 pub fn quick(dir: &Path) -> Options {
@@ -12,6 +14,60 @@ pub fn quick(dir: &Path) -> Options {
         election_ms: 15..30,
         snapshot_every: 20,
         ..options(dir, 1)
+    }
+}
+
+/// Copies of what was left, until it was found whole: with KEEP=folder the images before a failure stay there.
+struct Kept(Option<PathBuf>);
+
+impl Kept {
+    fn new(dir: &Path, done: Option<&[Done]>) -> Self {
+        let Some(keep) = std::env::var_os("KEEP").map(PathBuf::from) else {
+            return Self(None);
+        };
+        let to = keep.join(format!(
+            "{}-{}",
+            std::process::id(),
+            dir.file_name().unwrap().display()
+        ));
+        copy(dir, &to);
+        if let Some(done) = done {
+            let mut text = String::new();
+            for (n, step) in done.iter().enumerate() {
+                let _ = match &step.call {
+                    Call::Write(path, at, bytes) => {
+                        writeln!(text, "{n} write {} {at} {}", path.display(), bytes.len())
+                    }
+                    Call::Sync(path) => {
+                        writeln!(text, "{n} sync {} covers {}", path.display(), step.covers)
+                    }
+                    other => writeln!(text, "{n} {other:?}"),
+                };
+            }
+            std::fs::write(to.join("calls"), text).unwrap();
+        }
+        Self(Some(to))
+    }
+
+    fn forget(self) {
+        if let Some(dir) = self.0 {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = (
+            entry.as_ref().unwrap().path(),
+            to.join(entry.unwrap().file_name()),
+        );
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(path, to).unwrap();
+        }
     }
 }
 
@@ -75,6 +131,7 @@ async fn lose_power(seed: u64, writes: usize, cuts: usize, agains: usize) {
         );
         let left = dir.path().join(format!("left{cut}"));
         image::write(&done, end, fate, &mut dice, &root, &left);
+        let kept = Kept::new(&left, Some(&done[..end]));
         let world = World::record(&left);
         let base = world.done();
         check(&left, &names, count, &what).await;
@@ -89,9 +146,12 @@ async fn lose_power(seed: u64, writes: usize, cuts: usize, agains: usize) {
                 "{what}; again ({fate:?}) after {end} of {base}..{} calls",
                 done.len()
             );
+            let also = Kept::new(&again, Some(&done[..end]));
             check(&again, &names, count, &what).await;
+            also.forget();
             let _ = std::fs::remove_dir_all(&again);
         }
+        kept.forget();
         // The database may still be at it.
         let _ = std::fs::remove_dir_all(&left);
     }

@@ -90,6 +90,9 @@ impl Options {
             max_payload_entries: BATCH,
             install_snapshot_timeout: SNAPSHOT_MS,
             enable_elect: self.stands,
+            // A leader that starts again would lead on in its old term without an entry of its own, and not know which
+            // of those it had acknowledged are committed: a read could miss them.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         config
@@ -215,6 +218,7 @@ impl Handle {
         .await
         .map_err(|e| OpenError::Raft(e.to_string()))?;
         let (tx, leadership) = watch::channel(leadership(&raft.metrics().borrow_watched()));
+        let stands = options.stands;
         let handle = Self {
             raft,
             machine,
@@ -234,6 +238,10 @@ impl Handle {
             tokio::spawn(handle.clone().settle_always()),
         ];
         *handle.tasks.lock().await = tasks;
+        // The only one has nobody to wait for. It refuses only when it has ended, which is told otherwise.
+        if stands && handle.is_the_only_one() && handle.raft.trigger().elect(false).await.is_err() {
+            tracing::debug!("no election: the consensus has ended");
+        }
         Ok(handle)
     }
 

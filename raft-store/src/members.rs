@@ -143,6 +143,11 @@ impl Handle {
             .all(|m| m.peer.node_id == self.own.node_id)
     }
 
+    /// Whether it is the only manager of a cluster.
+    pub(crate) fn is_the_only_one(&self) -> bool {
+        matches!(&self.managers()[..], [one] if one.voter && one.peer.node_id == self.own.node_id)
+    }
+
     /// Makes a node a manager: a learner until it has caught up, then a voter. Twice is once; with another
     /// address it is known by that from then on. One that doesn't catch up is taken out again.
     ///

@@ -129,6 +129,17 @@ pub unsafe extern "C" fn pwrite64(
     result as ssize_t
 }
 
+/// How much of a read there is before the file's end: beyond it no disk is asked.
+fn within(fd: c_int, at: off64_t, count: size_t) -> usize {
+    // SAFETY: all zeroes are one.
+    let mut file: libc::stat64 = unsafe { std::mem::zeroed() };
+    // SAFETY: asks the kernel, which writes to what is ours.
+    match unsafe { libc::fstat64(fd, &raw mut file) } {
+        0 => count.min(usize::try_from(file.st_size - at).unwrap_or(0)),
+        _ => count,
+    }
+}
+
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
@@ -139,6 +150,7 @@ pub unsafe extern "C" fn read(fd: c_int, bytes: *mut c_void, count: size_t) -> s
         Some((world, path)) => {
             // SAFETY: asks the kernel, changes nothing.
             let at = unsafe { libc::lseek64(fd, 0, libc::SEEK_CUR) };
+            let count = within(fd, at, count);
             world.run(Call::Read(path, at as u64, count), call, refuse) as ssize_t
         }
         None => call() as ssize_t,
@@ -158,6 +170,7 @@ pub unsafe extern "C" fn pread64(
     let call = || unsafe { told(libc::syscall(libc::SYS_pread64, fd, bytes, count, at)) };
     match of_fd(fd) {
         Some((world, path)) => {
+            let count = within(fd, at, count);
             world.run(Call::Read(path, at as u64, count), call, refuse) as ssize_t
         }
         None => call() as ssize_t,

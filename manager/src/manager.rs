@@ -145,6 +145,7 @@ impl Manager {
             heartbeat_ms: config.pace.heartbeat_ms,
             election_ms: config.pace.election_ms.clone(),
             snapshot_every: SNAPSHOT_EVERY,
+            snapshot_bytes: Options::SNAPSHOT_BYTES,
             stands: !novice.is_one(),
         };
         let handle = Handle::open(options, Network::new(config.dialer.clone()))

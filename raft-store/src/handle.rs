@@ -4,6 +4,7 @@
 //! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
 
 use crate::codec::damaged;
+use crate::compact::{self, Compactor};
 use crate::database::{panic_text, wait_until_free};
 use crate::error::{OpenError, ProposeError, cause, closing, unconfirmed, write_failed};
 use crate::flusher::Flusher;
@@ -68,11 +69,16 @@ pub struct Options {
     pub election_ms: Range<u64>,
     /// Entries between two snapshots; at least 1.
     pub snapshot_every: u64,
+    /// Bytes of entries that a snapshot is worth; more when the state is larger.
+    pub snapshot_bytes: u64,
     /// Whether it may stand for election from the start; see [`Handle::stand`].
     pub stands: bool,
 }
 
 impl Options {
+    /// Bytes of entries that a snapshot is worth, unless one chooses.
+    pub const SNAPSHOT_BYTES: u64 = compact::FLOOR;
+
     fn config(&self) -> Result<Config, OpenError> {
         if self.snapshot_every == 0 {
             return Err(OpenError::Settings("snapshots every 0 entries".into()));
@@ -206,6 +212,8 @@ impl Handle {
             });
         }
         let (flusher, dir) = (log.flusher(), log.dir());
+        let snapshots = options.dir.join(SNAPSHOTS);
+        let compactor = Compactor::new(log.appended(), snapshots, options.snapshot_bytes);
         let addresses = Addresses::default();
         let network = Redialing::new(network, addresses.clone());
         let raft = Raft::new(
@@ -234,7 +242,7 @@ impl Handle {
             changing: Arc::default(),
         };
         let tasks = vec![
-            tokio::spawn(handle.clone().follow(tx)),
+            tokio::spawn(handle.clone().follow(tx, compactor)),
             tokio::spawn(handle.clone().settle_always()),
         ];
         *handle.tasks.lock().await = tasks;
@@ -245,8 +253,9 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Tells who leads, and where the managers are, until the consensus ends; then that this one doesn't lead.
-    async fn follow(self, leads: watch::Sender<Leadership>) {
+    /// Tells who leads, and where the managers are, and has the log cut, until the consensus ends; then tells that
+    /// this one doesn't lead.
+    async fn follow(self, leads: watch::Sender<Leadership>, mut compactor: Compactor) {
         fn tell<T: PartialEq>(to: &watch::Sender<T>, now: T) {
             to.send_if_modified(|before| {
                 let is_news = *before != now;
@@ -256,12 +265,20 @@ impl Handle {
         }
         let mut metrics = self.raft.metrics();
         loop {
-            let (leadership, book, has_ended) = {
+            let (leadership, book, has_ended, snapshot, applied) = {
                 let now = metrics.borrow_watched();
-                (leadership(&now), book(&now), now.running_state.is_err())
+                let index = |id: &Option<LogId>| id.as_ref().map(|id| id.index);
+                (
+                    leadership(&now),
+                    book(&now),
+                    now.running_state.is_err(),
+                    index(&now.snapshot),
+                    index(&now.last_applied),
+                )
             };
             self.addresses.set(book);
             tell(&leads, leadership.clone());
+            compactor.look(&self.raft, snapshot, applied).await;
             if has_ended || metrics.changed().await.is_err() {
                 tell(
                     &leads,

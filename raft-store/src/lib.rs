@@ -5,6 +5,7 @@
 //!   version wrote, sealed.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
+//! - `compact.rs`: when the log is cut.
 //! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
 //! - [`recover`]: the store of a manager that doesn't run, read whole or made anew; [`swap`] puts it in place.
 //! - [`wire`]: openraft's messages as protobuf and back.
@@ -14,6 +15,7 @@
 //! what can't be read is never passed over; nothing of the state is on the disk but sealed.
 
 mod codec;
+mod compact;
 mod cover;
 mod database;
 mod db_file;

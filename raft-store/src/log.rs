@@ -12,6 +12,7 @@
 mod check;
 
 use crate::codec;
+use crate::compact::Appended;
 use crate::cover::{self, ADDED, Cover};
 use crate::database::{self, open_failed, panic_text, said_of_damage, said_where, sled_failed};
 use crate::disk;
@@ -58,6 +59,7 @@ pub(crate) struct Log {
     before: Option<Reached>,
     /// Where the file could not be read before it was opened.
     suspects: Arc<Vec<u64>>,
+    appended: Appended,
 }
 
 /// A batch on its way.
@@ -162,6 +164,7 @@ impl Log {
             reached,
             before,
             suspects: Arc::new(suspects),
+            appended: Appended::default(),
         };
         Ok(log)
     }
@@ -169,6 +172,11 @@ impl Log {
     /// What ends the thread that flushes.
     pub fn flusher(&self) -> Flusher {
         self.flusher.clone()
+    }
+
+    /// How much is appended.
+    pub fn appended(&self) -> Appended {
+        self.appended.clone()
     }
 
     /// Its folder.
@@ -218,6 +226,16 @@ impl Log {
 
     /// The entries of a range, at least one, until there are so many bytes of them.
     fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        self.read_counted(range, bytes_max)
+            .map(|(entries, _)| entries)
+    }
+
+    /// As [`Log::read`], and how many bytes they are.
+    fn read_counted(
+        &self,
+        range: impl RangeBounds<u64>,
+        bytes_max: usize,
+    ) -> io::Result<(Vec<Entry>, usize)> {
         let low = match range.start_bound() {
             Bound::Included(index) => Bound::Included(key(*index, 0)),
             Bound::Excluded(index) => Bound::Excluded(key(*index, u32::MAX)),
@@ -248,7 +266,7 @@ impl Log {
                     if let Some((done, _, bytes)) = open.take() {
                         entries.push(codec::decode_entry(&self.what(done), done, bytes)?);
                         if total >= bytes_max {
-                            return Ok(entries);
+                            return Ok((entries, total));
                         }
                     }
                     let mut bytes = Vec::with_capacity(value.len());
@@ -267,7 +285,7 @@ impl Log {
         if let Some((done, _, bytes)) = open {
             entries.push(codec::decode_entry(&self.what(done), done, bytes)?);
         }
-        Ok(entries)
+        Ok((entries, total))
     }
 
     async fn write(&self, piece: Piece) -> io::Result<()> {
@@ -288,6 +306,7 @@ impl Log {
             let index = entry.log_id().index;
             last = Some(position(&entry.log_id()));
             let bytes = codec::encode_entry(&entry)?;
+            self.appended.add(bytes.len());
             self.make_room(&mut piece, bytes.len()).await?;
             let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
             for (part, body) in parts.into_iter().rev() {

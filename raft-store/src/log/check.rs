@@ -52,10 +52,11 @@ impl Log {
         let mut last = purged;
         loop {
             let next = last.map_or(0, |id| id.index + 1);
-            let entries = self.read(next.., READ_AT_ONCE)?;
+            let (entries, bytes) = self.read_counted(next.., READ_AT_ONCE)?;
             if entries.is_empty() {
                 break;
             }
+            self.appended.add(bytes);
             for entry in entries {
                 let (id, next) = (entry.log_id(), last.map_or(0, |id| id.index + 1));
                 if id.index != next {

@@ -45,6 +45,43 @@ async fn the_folder_is_bounded_however_much_is_written() {
     handle.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_large_entries_are_cut_as_many_small_ones_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::default();
+    let mut settings = options(dir.path(), 1);
+    settings.snapshot_every = 1_000_000;
+    settings.snapshot_bytes = 4 << 20;
+    let handle = open_with(&net, 1, settings.clone()).await;
+    handle.initialize(stack("first")).await.unwrap();
+    let round = async |handle: &Handle, n: u32| {
+        let name = format!("{n}-{}", "x".repeat(500_000));
+        handle.propose(stack(&name)).await.unwrap();
+        let gone = Transaction {
+            at: Timestamp(1),
+            ops: vec![Op::RemoveStack(name)],
+        };
+        handle.propose(gone).await.unwrap();
+    };
+    for n in 0..60 {
+        round(&handle, n).await;
+    }
+    // What was written before counts, too.
+    handle.shutdown().await;
+    let handle = open_with(&net, 1, settings).await;
+    handle.linearizable().await.unwrap();
+    for n in 60..120 {
+        round(&handle, n).await;
+    }
+    handle.linearizable().await.unwrap();
+    // 120 MB were written; of the entries are left those since the snapshot before the last.
+    until("the log is cut", || {
+        size(&dir.path().join("1")) < 50_000_000
+    })
+    .await;
+    handle.shutdown().await;
+}
+
 /// A state of so many MB; a manager joins it while another task writes. How many writes were made meanwhile, and
 /// how long the slowest took.
 async fn join_a_large_state(megabytes: usize) -> (usize, Duration) {

@@ -44,6 +44,7 @@ fn options(dir: &Path, n: u128) -> Options {
         election_ms: 300..600,
         stands: true,
         snapshot_every: 200,
+        snapshot_bytes: Options::SNAPSHOT_BYTES,
     }
 }
 

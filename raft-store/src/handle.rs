@@ -368,7 +368,7 @@ impl Handle {
     }
 
     /// The transaction as bytes; refused when no manager could read it again.
-    fn check(&self, transaction: &Transaction) -> Result<Proposal, ProposeError> {
+    pub(crate) fn check(&self, transaction: &Transaction) -> Result<Proposal, ProposeError> {
         let bytes = convert::encode_transaction(transaction);
         if bytes.len() > TRANSACTION_MAX {
             return Err(ProposeError::TooLarge {
@@ -434,6 +434,10 @@ impl Handle {
     /// Looks at the state as this manager has it now. Nothing is applied meanwhile: look, don't work.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.machine.read(look)
+    }
+
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.machine.applied()
     }
 
     /// Makes sure that this manager leads now and has applied all that was acknowledged; a read after it

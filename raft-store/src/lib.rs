@@ -6,6 +6,7 @@
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
 //! - `compact.rs`: when the log is cut.
+//! - `lead.rs`: what a leader may build on without asking a majority first.
 //! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
 //! - [`recover`]: the store of a manager that doesn't run, read whole or made anew; [`swap`] puts it in place.
 //! - [`wire`]: openraft's messages as protobuf and back.
@@ -24,6 +25,7 @@ mod error;
 mod flusher;
 mod handle;
 mod health;
+mod lead;
 mod log;
 mod machine;
 mod mark;
@@ -46,6 +48,7 @@ mod tests;
 pub use error::{OpenError, ProposeError};
 pub use handle::{Handle, Options};
 pub use health::{Health, SyncSummary};
+pub use lead::OwnTerm;
 pub use members::{Leadership, ManagerState};
 pub use seal::DataKey;
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};

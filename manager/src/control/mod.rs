@@ -35,6 +35,7 @@ use crate::clock::now;
 use crate::dialer::Dialer;
 use crate::dispatch::Overview;
 use crate::proxy::STALE_HEADER;
+use crate::quorum::Quorum;
 use api::model::{NodeId, Timestamp};
 use api::proto::control_server;
 use api::proto::*;
@@ -47,7 +48,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How often a change is made anew because the state has moved on.
 const ATTEMPTS: usize = 16;
@@ -111,10 +112,7 @@ impl Control {
         if self.stale {
             return Ok(self.handle.read(look));
         }
-        self.handle
-            .linearizable()
-            .await
-            .map_err(|e| propose_status(e, false))?;
+        self.ask().await?;
         Ok(self.handle.read(look))
     }
 
@@ -134,36 +132,73 @@ impl Control {
     /// Reads the state, builds a change, proposes it, and does so again while the state moves on. Side by side with
     /// all others, since most don't touch each other and a write waits for disks and networks; but for those that
     /// take turns.
+    ///
+    /// A leader that is sure of its state builds from it without asking a majority first: the write asks. What is
+    /// only told, a refusal or that nothing has to change, is looked at again after a majority has been asked.
     pub(crate) async fn change<T>(
         &self,
         mut build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
     ) -> Result<T, Status> {
-        self.handle
-            .linearizable()
-            .await
-            .map_err(|e| propose_status(e, false))?;
+        let mut term = self.handle.own_term();
+        if term.is_none() {
+            self.ask().await?;
+        }
         let mut turn = None;
-        let mut attempt = 0;
+        let mut refusals = 0;
         loop {
-            attempt += 1;
             let at = now();
-            let Change { ops, answer } = self.handle.read(|state| build(state, at))?;
-            if ops.is_empty() {
-                return Ok(answer);
-            }
-            if turn.is_none() && (attempt > 1 || ops.iter().any(chooses)) {
+            let built = self.handle.read(|state| build(state, at));
+            let Change { ops, answer } = match built {
+                Ok(change) if !change.ops.is_empty() => change,
+                told if term.take().is_none() => return Ok(told?.answer),
+                _ => {
+                    self.ask().await?;
+                    continue;
+                }
+            };
+            if turn.is_none() && (refusals > 0 || ops.iter().any(chooses)) {
                 turn = Some(self.turn.lock().await);
                 continue;
             }
-            match self.handle.propose(Transaction { at, ops }).await {
+            let transaction = Transaction { at, ops };
+            let written = match &term {
+                Some(term) => self.handle.propose_in(term, &transaction).await,
+                None => self.handle.propose(transaction).await,
+            };
+            match written {
                 Ok(_) => return Ok(answer),
                 // The state has moved on between reading and writing: what is wrong now, if anything,
                 // is for the next reading to say.
                 Err(ProposeError::Refused(refused))
-                    if attempt < ATTEMPTS && refused.kind != ErrorKind::Invalid => {}
-                Err(error) => return Err(propose_status(error, true)),
+                    if refusals + 1 < ATTEMPTS && refused.kind != ErrorKind::Invalid =>
+                {
+                    refusals += 1;
+                }
+                // The term is over, and nothing was written in it.
+                Err(ProposeError::NotLeader { .. }) if term.take().is_some() => self.ask().await?,
+                Err(error) => return Err(self.unsure(error).await),
             }
         }
+    }
+
+    /// What may have been written: whoever asked is told so, and when too many managers are gone, what to do.
+    async fn unsure(&self, error: ProposeError) -> Status {
+        let status = propose_status(error, true);
+        if status.code() != Code::Unavailable {
+            return status;
+        }
+        let quorum = Quorum::of(&self.handle, &self.dialer, self.me).await;
+        if !quorum.is_lost() {
+            return status;
+        }
+        let way_out = quorum.explain(self.handle.read(State::revision), vec![]);
+        Status::unavailable(format!("{}; {way_out}", status.message()))
+    }
+
+    /// Asks a majority whether this manager leads, and waits until its state is as new as that.
+    async fn ask(&self) -> Result<(), Status> {
+        let asked = self.handle.linearizable().await;
+        asked.map(drop).map_err(|e| propose_status(e, false))
     }
 }
 

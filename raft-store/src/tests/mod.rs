@@ -4,6 +4,7 @@ mod bounds;
 mod cluster;
 mod disk;
 mod fixtures;
+mod lead;
 mod net;
 mod power;
 mod recover;

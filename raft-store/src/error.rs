@@ -28,7 +28,7 @@ pub enum OpenError {
         damaged: Vec<io::Error>,
     },
     /// openraft itself.
-    #[error("the consensus can't be started: {0}")]
+    #[error("the consensus can't be started from what is in {0}")]
     Raft(String),
 }
 

@@ -212,6 +212,7 @@ impl Handle {
             });
         }
         let (flusher, dir) = (log.flusher(), log.dir());
+        let folder = options.dir.clone();
         let snapshots = options.dir.join(SNAPSHOTS);
         let compactor = Compactor::new(log.appended(), snapshots, options.snapshot_bytes);
         let addresses = Addresses::default();
@@ -224,7 +225,7 @@ impl Handle {
             machine.clone(),
         )
         .await
-        .map_err(|e| OpenError::Raft(e.to_string()))?;
+        .map_err(|e| OpenError::Raft(format!("{}: {e}", folder.display())))?;
         let (tx, leadership) = watch::channel(leadership(&raft.metrics().borrow_watched()));
         let stands = options.stands;
         let handle = Self {

@@ -45,6 +45,19 @@ impl Handle {
         (is_heard && leader.node_id == id).then_some(OwnTerm(leader))
     }
 
+    /// Why the consensus has ended: to be asked when it has.
+    async fn ended(&self) -> Fatal<TypeConfig> {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return fatal.clone();
+            }
+            if metrics.changed().await.is_err() {
+                return Fatal::Stopped;
+            }
+        }
+    }
+
     /// As [`Handle::propose`], but only in this term: when it is over, nothing is written, and that is
     /// [`ProposeError::NotLeader`].
     ///
@@ -67,7 +80,7 @@ impl Handle {
             match done.await {
                 Ok(done) => done.map_err(RaftError::APIError),
                 // It is dropped only when the consensus ends.
-                Err(_) => Err(RaftError::Fatal(Fatal::Stopped)),
+                Err(_) => Err(RaftError::Fatal(self.ended().await)),
             }
         };
         match timeout(PATIENCE, write).await {

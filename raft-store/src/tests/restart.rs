@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::OpenError;
+use crate::cover::Cover;
 use crate::log::Log;
 use crate::types::Peer;
 use openraft::storage::RaftLogStorage;
@@ -45,7 +46,8 @@ async fn what_was_acknowledged_is_read_though_nobody_noted_that_it_was_committed
     handle.initialize(stack("first")).await.unwrap();
     write(&handle, 0, 20).await;
     handle.shutdown().await;
-    let mut log = Log::open(&dir.path().join("1/log"), std::fs::File::sync_data).unwrap();
+    let (place, cover) = (dir.path().join("1/log"), Cover::Sealed(key()));
+    let mut log = Log::open(&place, cover, std::fs::File::sync_data).unwrap();
     log.save_committed(None).await.unwrap();
     let flusher = log.flusher();
     drop(log);

@@ -82,7 +82,7 @@ fn pid(node: &Node<'_>) -> Result<i64> {
         .iter()
         .filter(|row| row.pointer("/status/state").and_then(Value::as_str) == Some("running"));
     let pids = running.filter_map(|row| row.pointer("/status/pid").and_then(Value::as_i64));
-    pids.last().with_context(|| format!("no process: {rows:?}"))
+    pids.max().with_context(|| format!("no process: {rows:?}"))
 }
 
 /// Nothing that is to be kept can be read in the folder of a manager.

@@ -21,9 +21,8 @@ use api::proto::ca_server::CaServer;
 use api::proto::control_server::ControlServer;
 use api::proto::dispatch_server::DispatchServer;
 use api::proto::raft_server::RaftServer;
-use api::state::Event;
 use bytes::Bytes;
-use raft_store::{Handle, OpenError, Options, ProposeError, Watched};
+use raft_store::{Handle, OpenError, Options, ProposeError};
 use seal::Keys;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -239,7 +238,7 @@ impl Manager {
             instance: instance.clone(),
             hints: hints.clone(),
         };
-        let raft = RaftService::new(me.clone());
+        let raft = RaftService::new(me.clone(), stop.clone());
         tasks.spawn(me.run(stop.clone()));
         let services =
             Routes::new(ControlServer::new(control).max_decoding_message_size(MESSAGE_MAX))
@@ -442,20 +441,15 @@ impl Manager {
 
 /// Ends the connections of nodes as they are removed.
 async fn follow_revoked(handle: Handle, revoked: Arc<Revoked>, stop: CancellationToken) {
-    let mut watcher = handle.watch();
+    let mut changes = handle.cluster_changes();
     loop {
-        let watched = tokio::select! {
-            watched = watcher.next() => watched,
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
             () = stop.cancelled() => return,
-        };
-        let matters = match watched {
-            Watched::Closed => return,
-            Watched::Resync => true,
-            Watched::Changes { events, .. } => events
-                .iter()
-                .any(|event| matches!(event, Event::Cluster(..))),
-        };
-        if matters && let Some(cluster) = handle.read(|state| state.cluster().cloned()) {
+        }
+        if let Some(cluster) = handle.read(|state| state.cluster().cloned()) {
             revoked.add(cluster.revoked.keys().copied());
         }
     }

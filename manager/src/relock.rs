@@ -3,8 +3,8 @@
 //! It looks at what is, so one that was down meanwhile does it when it has caught up, and one that can't write tries
 //! again.
 
-use api::state::{Event, State};
-use raft_store::{Handle, Watched};
+use api::state::State;
+use raft_store::Handle;
 use seal::Keys;
 use std::io;
 use std::sync::Arc;
@@ -38,26 +38,20 @@ pub(crate) async fn follow(handle: &Handle, keys: &Arc<Keys>) -> io::Result<()> 
 
 /// Does it from now on.
 pub(crate) async fn follow_always(handle: Handle, keys: Arc<Keys>, stop: CancellationToken) {
-    let mut watcher = handle.watch();
+    let mut changes = handle.cluster_changes();
     let mut failed = false;
     loop {
-        let matters = tokio::select! {
-            watched = watcher.next() => match watched {
-                Watched::Closed => return,
-                Watched::Resync => true,
-                Watched::Changes { events, .. } => events
-                    .iter()
-                    .any(|event| matches!(event, Event::Cluster(..))),
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
             },
-            () = tokio::time::sleep(RETRY), if failed => true,
+            () = tokio::time::sleep(RETRY), if failed => {}
             () = stop.cancelled() => return,
-        };
-        if matters {
-            let done = follow(&handle, &keys).await;
-            failed = done.is_err();
-            if let Err(error) = done {
-                tracing::error!(%error, "this manager is not locked as the cluster's settings want it; trying again");
-            }
+        }
+        let done = follow(&handle, &keys).await;
+        failed = done.is_err();
+        if let Err(error) = done {
+            tracing::error!(%error, "this manager is not locked as the cluster's settings want it; trying again");
         }
     }
 }

@@ -4,21 +4,21 @@
 //! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
 
 use crate::codec::damaged;
-use crate::compact::{self, Compactor};
+use crate::compact::Compactor;
 use crate::database::{panic_text, wait_until_free};
 use crate::error::{OpenError, ProposeError, cause, closing, unconfirmed, write_failed};
 use crate::flusher::Flusher;
 use crate::health::SyncTimes;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::members::{Leadership, book, leadership};
+use crate::members::{Leadership, book, leadership_of};
 use crate::network::{Addresses, Redialing};
+use crate::options::Options;
 use crate::snapshot::Snapshots;
 use crate::types::{LogId, Peer, Proposal, Raft, TypeConfig};
 use crate::upgrade;
 use crate::watch::Watcher;
 use api::convert;
-use api::model::NodeId;
 use api::state::{ApplyError, ErrorKind, State, Transaction};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{
@@ -26,12 +26,10 @@ use openraft::errors::{
 };
 use openraft::network::{RaftNetworkFactory, RaftNetworkV2};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
-use openraft::{Config, ReadPolicy, SnapshotPolicy};
-use seal::DataKey;
+use openraft::{Config, ReadPolicy};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,67 +43,10 @@ pub(crate) const TRANSACTION_MAX: usize = 8 << 20;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long between two tries while no leader is known.
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks at how long the log is: it changes with each write.
+const REST: Duration = Duration::from_millis(50);
 /// The folder of the snapshots, beside the log's.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
-/// Entries in one message.
-const BATCH: u64 = 256;
-/// How long a snapshot may take on its way, ms.
-const SNAPSHOT_MS: u64 = 120_000;
-
-/// Settings.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The folder.
-    pub dir: PathBuf,
-    /// What it is sealed with.
-    pub key: DataKey,
-    /// Which node this is.
-    pub node: NodeId,
-    /// Where others reach it, `host:port`.
-    pub addr: String,
-    /// The leader says so often that it is there, ms.
-    pub heartbeat_ms: u64,
-    /// A follower that hears nothing for so long stands for election, ms.
-    pub election_ms: Range<u64>,
-    /// Entries between two snapshots; at least 1.
-    pub snapshot_every: u64,
-    /// Bytes of entries that a snapshot is worth; more when the state is larger.
-    pub snapshot_bytes: u64,
-    /// Whether it may stand for election from the start; see [`Handle::stand`].
-    pub stands: bool,
-}
-
-impl Options {
-    /// Bytes of entries that a snapshot is worth, unless one chooses.
-    pub const SNAPSHOT_BYTES: u64 = compact::FLOOR;
-
-    fn config(&self) -> Result<Config, OpenError> {
-        if self.snapshot_every == 0 {
-            return Err(OpenError::Settings("snapshots every 0 entries".into()));
-        }
-        let config = Config {
-            cluster_name: "clusterd".into(),
-            heartbeat_interval: self.heartbeat_ms,
-            election_timeout_min: self.election_ms.start,
-            election_timeout_max: self.election_ms.end,
-            enable_pre_vote: Some(true),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
-            // Back to the snapshot before the last, in case the last is damaged, and a fifth for followers
-            // that are a little behind.
-            max_in_snapshot_log_to_keep: self.snapshot_every + self.snapshot_every / 5,
-            max_payload_entries: BATCH,
-            install_snapshot_timeout: SNAPSHOT_MS,
-            enable_elect: self.stands,
-            // A leader that starts again would lead on in its old term without an entry of its own, and not know which
-            // of those it had acknowledged are committed: a read could miss them.
-            enable_leader_restore: Some(false),
-            ..Config::default()
-        };
-        config
-            .validate()
-            .map_err(|e| OpenError::Settings(e.to_string()))
-    }
-}
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -226,7 +167,8 @@ impl Handle {
         )
         .await
         .map_err(|e| OpenError::Raft(format!("{}: {e}", folder.display())))?;
-        let (tx, leadership) = watch::channel(leadership(&raft.metrics().borrow_watched()));
+        let (tx, leadership) =
+            watch::channel(leadership_of(&raft.server_metrics().borrow_watched()));
         let stands = options.stands;
         let handle = Self {
             raft,
@@ -264,31 +206,37 @@ impl Handle {
                 is_news
             });
         }
-        let mut metrics = self.raft.metrics();
+        let (mut metrics, mut servers) = (self.raft.metrics(), self.raft.server_metrics());
         loop {
-            let (leadership, book, has_ended, snapshot, applied) = {
-                let now = metrics.borrow_watched();
-                let index = |id: &Option<LogId>| id.as_ref().map(|id| id.index);
-                (
-                    leadership(&now),
-                    book(&now),
-                    now.running_state.is_err(),
-                    index(&now.snapshot),
-                    index(&now.last_applied),
-                )
+            let (leadership, book) = {
+                let now = servers.borrow_and_update();
+                (leadership_of(&now), book(&now))
             };
+            let (has_ended, snapshot, applied) = {
+                let now = metrics.borrow_and_update();
+                let index = |id: &Option<LogId>| id.as_ref().map(|id| id.index);
+                let (snapshot, applied) = (index(&now.snapshot), index(&now.last_applied));
+                (now.running_state.is_err(), snapshot, applied)
+            };
+            let ended = Leadership {
+                leader: None,
+                own: false,
+                ..leadership
+            };
+            if has_ended {
+                tell(&leads, ended);
+                return;
+            }
             self.addresses.set(book);
-            tell(&leads, leadership.clone());
+            tell(&leads, leadership);
             compactor.look(&self.raft, snapshot, applied).await;
-            if has_ended || metrics.changed().await.is_err() {
-                tell(
-                    &leads,
-                    Leadership {
-                        leader: None,
-                        own: false,
-                        ..leadership
-                    },
-                );
+            let rest = sleep(REST);
+            let changed = tokio::select! {
+                changed = servers.changed() => changed,
+                changed = async { rest.await; metrics.changed().await } => changed,
+            };
+            if changed.is_err() {
+                tell(&leads, ended);
                 return;
             }
         }
@@ -482,6 +430,12 @@ impl Handle {
     #[must_use]
     pub fn watch(&self) -> Watcher {
         self.machine.ring.watch()
+    }
+
+    /// Changes when the cluster's own object does, and at the beginning. Ends when the store is closed.
+    #[must_use]
+    pub fn cluster_changes(&self) -> watch::Receiver<()> {
+        self.machine.ring.cluster()
     }
 
     /// Who leads, now and from now on. Ends when the consensus does.

@@ -11,6 +11,7 @@ use api::model::NodeId;
 use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::{ChangeMembers, RaftMetrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,7 +68,17 @@ pub(crate) fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
     }
 }
 
-pub(crate) fn book(metrics: &RaftMetrics<TypeConfig>) -> Book {
+/// The same from the part of the metrics that changes with it, while the consensus runs.
+pub(crate) fn leadership_of(metrics: &RaftServerMetrics<TypeConfig>) -> Leadership {
+    let leader = metrics.current_leader;
+    Leadership {
+        leader: leader.and_then(|id| metrics.membership_config.get_node(&id).cloned()),
+        term: metrics.vote.leader_id.term,
+        own: leader == Some(metrics.id),
+    }
+}
+
+pub(crate) fn book(metrics: &RaftServerMetrics<TypeConfig>) -> Book {
     metrics
         .membership_config
         .nodes()

@@ -43,17 +43,30 @@ struct Kept {
 pub struct Ring {
     kept: Mutex<Kept>,
     /// The number of the next one; the sender's end closes all watchers.
-    next: Mutex<Option<watch::Sender<u64>>>,
+    next: Mutex<Option<Told>>,
     follow: watch::Receiver<u64>,
+    cluster: watch::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct Told {
+    next: watch::Sender<u64>,
+    /// Of the cluster itself.
+    cluster: watch::Sender<()>,
 }
 
 impl Default for Ring {
     fn default() -> Self {
         let (next, follow) = watch::channel(0);
+        let (told, cluster) = watch::channel(());
         Self {
             kept: Mutex::default(),
-            next: Mutex::new(Some(next)),
+            next: Mutex::new(Some(Told {
+                next,
+                cluster: told,
+            })),
             follow,
+            cluster,
         }
     }
 }
@@ -69,9 +82,12 @@ impl Ring {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, number: u64) {
-        if let Some(next) = &*self.next.lock().unwrap_or_else(PoisonError::into_inner) {
-            next.send_replace(number);
+    fn tell(&self, number: u64, is_cluster: bool) {
+        if let Some(told) = &*self.next.lock().unwrap_or_else(PoisonError::into_inner) {
+            told.next.send_replace(number);
+            if is_cluster {
+                told.cluster.send_replace(());
+            }
         }
     }
 
@@ -80,6 +96,7 @@ impl Ring {
         if events.is_empty() {
             return;
         }
+        let is_cluster = events.iter().any(|e| matches!(e, Event::Cluster(..)));
         let mut kept = self.kept();
         kept.events += events.len();
         kept.changes.push_back((revision, events.into()));
@@ -91,7 +108,7 @@ impl Ring {
         }
         let number = kept.first + kept.changes.len() as u64;
         drop(kept);
-        self.tell(number);
+        self.tell(number, is_cluster);
     }
 
     /// The state was replaced: nobody can follow through.
@@ -103,7 +120,7 @@ impl Ring {
         kept.events = 0;
         let number = kept.first;
         drop(kept);
-        self.tell(number);
+        self.tell(number, true);
     }
 
     /// Nothing more comes.
@@ -112,6 +129,14 @@ impl Ring {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+    }
+
+    /// Changes when the cluster's own object has, and at the beginning, for who needs nothing else: it is not woken
+    /// by every write.
+    pub fn cluster(&self) -> watch::Receiver<()> {
+        let mut cluster = self.cluster.clone();
+        cluster.mark_changed();
+        cluster
     }
 
     /// Follows from now on.
@@ -207,6 +232,21 @@ mod tests {
         let mut late = ring.watch();
         assert!(matches!(late.next().await, Watched::Resync));
         assert!(matches!(late.next().await, Watched::Closed));
+    }
+
+    #[tokio::test]
+    async fn who_follows_the_cluster_alone_sleeps_through_the_rest() {
+        let ring = Arc::new(Ring::new());
+        let mut cluster = ring.cluster();
+        cluster.changed().await.expect("at the beginning");
+        ring.push(1, vec![Event::Stack("shop".into(), None, None)]);
+        assert!(!cluster.has_changed().expect("open"));
+        ring.push(2, vec![event()]);
+        cluster.changed().await.expect("the cluster");
+        ring.restart();
+        cluster.changed().await.expect("perhaps the cluster");
+        ring.close();
+        assert!(cluster.changed().await.is_err());
     }
 
     #[tokio::test]

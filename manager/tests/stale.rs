@@ -67,6 +67,12 @@ async fn a_leader_that_is_cut_off_answers_only_stale_reads_and_dispatches_nothin
         text.contains("--stale is for commands that only look"),
         "{text}"
     );
+    // It looks, though not everybody may: there is no such config.
+    let config = ReadConfigRequest {
+        name: "none".into(),
+    };
+    let (code, text) = refused(others[0].control().read_config(stale(config)).await);
+    assert_eq!(code, Code::NotFound, "{text}");
     let second = others[0]
         .control()
         .get_status(stale(GetStatusRequest {}))

@@ -24,6 +24,7 @@ pub(super) struct Indexes {
     pub network_names: Table<String, NetworkId>,
     pub vnis: Table<u32, NetworkId>,
     pub service_names: Table<String, ServiceId>,
+    pub services_by_stack: Table<String, OrdSet<ServiceId>>,
     /// By name and version.
     pub blob_names: Table<(BlobKey, u32), BlobId>,
     /// By network, so that a free one is found without passing over the others'.
@@ -35,11 +36,11 @@ pub(super) struct Indexes {
     pub template_users: Table<(ServiceId, u64), u64>,
 }
 
-fn unlink<K: Ord + Clone, V: Ord + Clone>(map: &mut Table<K, OrdSet<V>>, key: K, value: &V) {
-    if let Some(set) = map.get_mut(&key) {
+fn unlink<K: Ord + Clone, V: Ord + Clone>(map: &mut Table<K, OrdSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
         set.remove(value);
         if set.is_empty() {
-            map.remove(&key);
+            map.remove(key);
         }
     }
 }
@@ -93,7 +94,7 @@ impl Indexes {
     }
 
     fn remove_task(&mut self, task: &Task) {
-        unlink(&mut self.tasks_by_service, task.service, &task.id);
+        unlink(&mut self.tasks_by_service, &task.service, &task.id);
         let version = (task.service, task.template_revision);
         if let Some(users) = self.template_users.get_mut(&version) {
             *users = users.saturating_sub(1);
@@ -101,7 +102,7 @@ impl Indexes {
                 self.template_users.remove(&version);
             }
         }
-        if let Some(node) = task.node {
+        if let Some(node) = &task.node {
             unlink(&mut self.tasks_by_node, node, &task.id);
         }
         if !task.status.state.is_ended() {
@@ -142,12 +143,19 @@ impl State {
         let old = replace(&mut self.services, id, new.clone());
         if let Some(old) = &old {
             self.indexes.service_names.remove(&old.spec.name);
+            if let Some(stack) = &old.spec.stack {
+                unlink(&mut self.indexes.services_by_stack, stack, &id);
+            }
             for (network, addr) in &old.vips {
                 self.indexes.free(*network, *addr);
             }
         }
         if let Some(new) = &new {
             self.indexes.service_names.insert(new.spec.name.clone(), id);
+            if let Some(stack) = &new.spec.stack {
+                let services = self.indexes.services_by_stack.entry(stack.clone());
+                services.or_default().insert(id);
+            }
             for (network, addr) in &new.vips {
                 self.indexes.hold(*network, *addr, Holder::Service(id));
             }

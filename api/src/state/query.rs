@@ -151,6 +151,16 @@ impl State {
             .and_then(|id| self.services.get(id))
     }
 
+    /// The services of a stack.
+    pub fn services_of_stack(&self, stack: &str) -> impl Iterator<Item = &Arc<Service>> {
+        self.indexes
+            .services_by_stack
+            .get(stack)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.services.get(id))
+    }
+
     /// A network by its full name.
     #[must_use]
     pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {

@@ -109,7 +109,7 @@ pub fn decide(
         Caller::Local => {
             if !matches!(
                 access,
-                Access::Local | Access::Read | Access::Exec | Access::Operate
+                Access::Local | Access::Read | Access::Exec | Access::Inspect | Access::Operate
             ) {
                 return Err(Denied::NotLocal(path.to_owned()));
             }
@@ -164,8 +164,8 @@ pub fn decide(
         Access::Exec if by_worker && !policy.worker_exec() => {
             Err(Denied::Worker(policy.managers()))
         }
-        Access::Operate if by_worker => Err(Denied::Worker(policy.managers())),
-        Access::Operate | Access::Exec => Ok(origin),
+        Access::Inspect | Access::Operate if by_worker => Err(Denied::Worker(policy.managers())),
+        Access::Inspect | Access::Operate | Access::Exec => Ok(origin),
         Access::Manager if is_manager => Ok(origin),
         Access::Manager => Err(Denied::ManagersOnly(path.to_owned())),
         Access::Local if *caller == Caller::Local => Ok(origin),

@@ -15,6 +15,8 @@ pub enum Access {
     Read,
     /// People at managers; those at workers when the cluster's settings let them.
     Exec,
+    /// People at managers: looks, changes nothing.
+    Inspect,
     /// People at managers.
     Operate,
     /// The node's own socket.
@@ -32,6 +34,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Machine/NoteManagers", Access::Manager),
     ("/clusterd.v1.Machine/SetAddress", Access::Manager),
     ("/clusterd.v1.Raft/AppendEntries", Access::Manager),
+    ("/clusterd.v1.Raft/StreamAppend", Access::Manager),
     ("/clusterd.v1.Raft/Vote", Access::Manager),
     ("/clusterd.v1.Raft/PreVote", Access::Manager),
     ("/clusterd.v1.Raft/InstallSnapshot", Access::Manager),
@@ -63,7 +66,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/clusterd.v1.Control/RemoveService", Access::Operate),
     ("/clusterd.v1.Control/ListTasks", Access::Read),
     ("/clusterd.v1.Control/ListBlobs", Access::Read),
-    ("/clusterd.v1.Control/ReadConfig", Access::Operate),
+    ("/clusterd.v1.Control/ReadConfig", Access::Inspect),
     ("/clusterd.v1.Control/CreateBlob", Access::Operate),
     ("/clusterd.v1.Control/UpdateBlob", Access::Operate),
     ("/clusterd.v1.Control/RemoveBlob", Access::Operate),

@@ -111,7 +111,9 @@ impl Plan {
     }
 
     fn removals(&mut self, spec: &StackSpec) {
-        let gone: Vec<(ServiceId, String)> = of_stack(&self.state, &spec.name)
+        let gone: Vec<(ServiceId, String)> = self
+            .state
+            .services_of_stack(&spec.name)
             .filter(|service| !spec.services.contains_key(&service.spec.name))
             .map(|service| (service.id, service.spec.name.clone()))
             .collect();
@@ -321,15 +323,6 @@ fn difference(there: &NetworkSpec, wanted: &NetworkSpec) -> Option<String> {
         changes.push("labels".to_owned());
     }
     (!changes.is_empty()).then(|| changes.join(", "))
-}
-
-/// The services of a stack.
-pub fn of_stack<'a>(state: &'a State, stack: &'a str) -> impl Iterator<Item = &'a Service> {
-    state
-        .services()
-        .values()
-        .map(|service| &**service)
-        .filter(move |service| service.spec.stack.as_deref() == Some(stack))
 }
 
 /// The networks of a stack.

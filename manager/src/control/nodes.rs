@@ -171,7 +171,7 @@ pub async fn remove(
         }
         if node.spec.role == Role::Manager && is_manager {
             return Err(Refusal::first(format!(
-                "node {name} is a manager: run `clusterctl leave` on it first, or remove it with --force when it is gone for good"
+                "node {name} is down, and a manager, so that its vote counts: bring it back and run `clusterctl leave` on it, or remove it with --force when it is gone for good"
             ))
             .into());
         }

@@ -17,7 +17,7 @@ pub async fn list(control: &Control, _: ListStacksRequest) -> Result<ListStacksR
         .read(|state| {
             let rows = state.stacks().values().map(|stack| StackRow {
                 stack: Some((&**stack).into()),
-                services: count(deploy::of_stack(state, &stack.name).count()),
+                services: count(state.services_of_stack(&stack.name).count()),
                 networks: count(deploy::networks_of_stack(state, &stack.name).count()),
             });
             rows.collect()
@@ -63,7 +63,7 @@ pub fn removal(state: &State, name: &str) -> Result<(Vec<Op>, RemoveStackReply),
     let stack = lookup::stack(state, name)?;
     let mut ops = Vec::new();
     let mut answer = RemoveStackReply::default();
-    for service in deploy::of_stack(state, &stack.name) {
+    for service in state.services_of_stack(&stack.name) {
         answer
             .removed
             .push(format!("service {}", service.spec.name));

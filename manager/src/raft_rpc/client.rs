@@ -2,10 +2,12 @@
 
 use crate::dialer::{Dialer, Lane, root_cause, was_not_sent};
 use crate::manager::MESSAGE_MAX;
+use crate::raft_rpc::pipeline::{self, Answers};
 use crate::raft_rpc::reach::{Call, Reach};
 use api::proto::raft_client::RaftClient;
 use api::proto::{AppendEntriesRequest as WireAppend, SnapshotChunk};
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -26,9 +28,9 @@ const APPEND_MAX: usize = MESSAGE_MAX / 2;
 /// A piece of a snapshot, bytes.
 const CHUNK: usize = 1 << 20;
 /// How long a disk may take over entries, at least.
-const APPEND_BOUND: Duration = Duration::from_secs(3);
+pub(super) const APPEND_BOUND: Duration = Duration::from_secs(3);
 /// How long a heartbeat may take, at least.
-const PULSE_BOUND: Duration = Duration::from_millis(400);
+pub(super) const PULSE_BOUND: Duration = Duration::from_millis(400);
 /// How long a snapshot may take, whole.
 const SNAPSHOT_BOUND: Duration = Duration::from_secs(120);
 
@@ -83,20 +85,20 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// A way to one manager.
 pub(crate) struct Peering {
-    client: RaftClient<Channel>,
+    pub(super) client: RaftClient<Channel>,
     /// For what must not wait behind bulk.
     pulse: RaftClient<Channel>,
-    peer: Peer,
-    reach: Reach,
+    pub(super) peer: Peer,
+    pub(super) reach: Reach,
 }
 
-type Failed = RPCError<TypeConfig>;
+pub(super) type Failed = RPCError<TypeConfig>;
 
-fn unreadable(error: &wire::WireError) -> Failed {
+pub(super) fn unreadable(error: &wire::WireError) -> Failed {
     RPCError::Network(NetworkError::new(error))
 }
 
-fn failed(status: &Status) -> Failed {
+pub(super) fn failed(status: &Status) -> Failed {
     if was_not_sent(status) {
         return RPCError::Unreachable(Unreachable::from_string(root_cause(status)));
     }
@@ -107,7 +109,7 @@ fn failed(status: &Status) -> Failed {
     )))
 }
 
-fn late(bound: Duration) -> Failed {
+pub(super) fn late(bound: Duration) -> Failed {
     RPCError::Network(NetworkError::from_string(format!(
         "no answer within {} ms",
         bound.as_millis()
@@ -148,7 +150,7 @@ async fn noted<T>(
 }
 
 /// Leaves out the entries that are too many for one message; whether some were.
-fn fit(message: &mut WireAppend) -> bool {
+pub(super) fn fit(message: &mut WireAppend) -> bool {
     let mut bytes = 0;
     let fitting = message
         .entries
@@ -195,6 +197,17 @@ impl RaftNetworkV2<TypeConfig> for Peering {
             }
             (reply, _) => Ok(reply),
         }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s>, Failed>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(pipeline::open(self, requests, option))
     }
 
     async fn vote(

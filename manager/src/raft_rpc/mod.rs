@@ -3,6 +3,7 @@
 
 mod client;
 mod members;
+mod pipeline;
 mod reach;
 mod server;
 

@@ -2,11 +2,16 @@
 
 use super::members;
 use crate::auth::{Caller, Origin};
+use crate::control::Reply;
 use crate::place::Me;
 use api::model::NodeId;
 use api::proto::{self, SnapshotChunk, raft_server};
+use futures_util::{Stream, StreamExt, stream};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::storage::Snapshot;
-use raft_store::{Handle, wire};
+use raft_store::{Handle, TypeConfig, wire};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Largest snapshot taken, bytes.
@@ -17,15 +22,56 @@ const SNAPSHOT_MAX: u64 = 1 << 30;
 pub(crate) struct RaftService {
     handle: Handle,
     me: Me,
+    stop: CancellationToken,
 }
 
 impl RaftService {
-    pub fn new(me: Me) -> Self {
+    pub fn new(me: Me, stop: CancellationToken) -> Self {
         Self {
             handle: me.handle.clone(),
             me,
+            stop,
         }
     }
+
+    /// Ends when this manager stops, and when it begins to lead: who may call a leader is asked of the state, at
+    /// the beginning of each call, and one that was demoted must not go on with a call from before.
+    fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (stop, mut leadership) = (self.stop.clone(), self.handle.leadership());
+        leadership.mark_unchanged();
+        let leads = async move {
+            // An error means that the consensus has ended.
+            while leadership.changed().await.is_ok() && !leadership.borrow().own {}
+        };
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = leads => {}
+            }
+        }
+    }
+}
+
+/// The requests of a stream until one can't be read, which is told to `wrong`.
+fn readable(
+    incoming: Streaming<proto::AppendEntriesRequest>,
+    wrong: oneshot::Sender<Status>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    stream::unfold((incoming, wrong), |(mut incoming, wrong)| async {
+        let next = match incoming.message().await {
+            Ok(None) => return None,
+            Ok(Some(message)) => wire::read_append_request(&message).map_err(unreadable),
+            Err(status) => Err(status),
+        };
+        match next {
+            Ok(request) => Some((request, (incoming, wrong))),
+            Err(status) => {
+                // Whoever called may be gone.
+                let _ = wrong.send(status);
+                None
+            }
+        }
+    })
 }
 
 /// Who asks, however many managers have passed it on.
@@ -52,6 +98,27 @@ fn ended(error: impl std::fmt::Display) -> Status {
 
 #[tonic::async_trait]
 impl raft_server::Raft for RaftService {
+    type StreamAppendStream = Reply<proto::AppendEntriesReply>;
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<proto::AppendEntriesRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        if self.stop.is_cancelled() {
+            return Err(Status::unavailable("this manager is stopping"));
+        }
+        let (wrong, told) = oneshot::channel();
+        let requests = readable(request.into_inner(), wrong).take_until(Box::pin(self.over()));
+        let raft = self.handle.raft();
+        let replies = raft.stream_append(requests).map(|reply| match reply {
+            Ok(reply) => Ok(wire::append_reply(&AppendEntriesResponse::from(reply))),
+            Err(fatal) => Err(ended(fatal)),
+        });
+        // Without one nothing was wrong.
+        let last = stream::once(told).filter_map(async |told| told.ok().map(Err));
+        Ok(Response::new(Box::pin(replies.chain(last))))
+    }
+
     async fn append_entries(
         &self,
         request: Request<proto::AppendEntriesRequest>,

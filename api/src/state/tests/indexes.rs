@@ -42,6 +42,11 @@ proptest! {
             prop_assert_eq!(state.service_by_name(&service.spec.name), Some(service));
             let tasks: Vec<_> = state.tasks().values().filter(|t| t.service == *id).collect();
             prop_assert_eq!(state.tasks_of_service(*id).collect::<Vec<_>>(), tasks);
+            if let Some(stack) = &service.spec.stack {
+                let of_stack = |s: &&Arc<Service>| s.spec.stack.as_ref() == Some(stack);
+                let services: Vec<_> = state.services().values().filter(of_stack).collect();
+                prop_assert_eq!(state.services_of_stack(stack).collect::<Vec<_>>(), services);
+            }
         }
         for network in state.networks().values() {
             prop_assert_eq!(state.network_by_name(&network.spec.name), Some(network));

@@ -176,6 +176,7 @@ impl Draw {
         blobs.retain(|id| self.once_in(20) || state.blobs().contains_key(&BlobId(*id)));
         let spec = ServiceSpec {
             ports,
+            stack: (image == "y").then(|| "s".to_owned()),
             ..spec(name, image, &networks)
         };
         with_blobs(spec, &blobs)

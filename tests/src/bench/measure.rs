@@ -23,7 +23,7 @@ pub const ROWS: [&str; 9] = [
 
 const LIMIT: Duration = Duration::from_secs(300);
 /// Durable writes by one client; more clients make four times as many.
-const WRITES: usize = 250;
+const WRITES: usize = 1000;
 /// How often the throughput pairs and the names are measured.
 const REPEATS: usize = 5;
 

@@ -186,11 +186,7 @@ where
                     None => self.window.over = true,
                 },
                 () = sleep_until(until), if self.postponed.is_some() && self.window.has_room() => {
-                    if let Some((message, _)) = self.postponed.take()
-                        && let Some(Sent { prev, last, .. }) = self.window.postponed
-                    {
-                        self.post(message, prev, last);
-                    }
+                    self.post_postponed();
                 }
             }
         }
@@ -199,7 +195,20 @@ where
     fn take(&mut self, reply: &AppendEntriesReply) -> Result<Option<Matching>, Failed> {
         self.due = Instant::now() + self.bound;
         let reply = wire::read_append_reply(reply).map_err(|e| unreadable(&e))?;
-        self.window.answered(reply).map_err(strange)
+        let told = self.window.answered(reply).map_err(strange)?;
+        if told.is_none() && !self.window.is_waiting() {
+            // It is kept back for what is postponed: that waits no longer.
+            self.post_postponed();
+        }
+        Ok(told)
+    }
+
+    fn post_postponed(&mut self) {
+        if let Some((message, _)) = self.postponed.take()
+            && let Some(Sent { prev, last, .. }) = self.window.postponed
+        {
+            self.post(message, prev, last);
+        }
     }
 
     fn send(&mut self, request: &AppendEntriesRequest<TypeConfig>) {

@@ -11,7 +11,7 @@ use crate::flusher::Flusher;
 use crate::health::SyncTimes;
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::members::{Leadership, book, leadership_of};
+use crate::members::{Leadership, book, leadership};
 use crate::network::{Addresses, Redialing};
 use crate::options::Options;
 use crate::snapshot::Snapshots;
@@ -167,8 +167,7 @@ impl Handle {
         )
         .await
         .map_err(|e| OpenError::Raft(format!("{}: {e}", folder.display())))?;
-        let (tx, leadership) =
-            watch::channel(leadership_of(&raft.server_metrics().borrow_watched()));
+        let (tx, leadership) = watch::channel(leadership(&raft.server_metrics().borrow_watched()));
         let stands = options.stands;
         let handle = Self {
             raft,
@@ -210,7 +209,7 @@ impl Handle {
         loop {
             let (leadership, book) = {
                 let now = servers.borrow_and_update();
-                (leadership_of(&now), book(&now))
+                (leadership(&now), book(&now))
             };
             let (has_ended, snapshot, applied) = {
                 let now = metrics.borrow_and_update();

@@ -56,20 +56,9 @@ pub struct ManagerState {
     pub reachable: bool,
 }
 
-pub(crate) fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
-    // What has ended leads nobody.
-    let leader = metrics
-        .current_leader
-        .filter(|_| metrics.running_state.is_ok());
-    Leadership {
-        leader: leader.and_then(|id| metrics.membership_config.get_node(&id).cloned()),
-        term: metrics.current_term,
-        own: leader == Some(metrics.id),
-    }
-}
-
-/// The same from the part of the metrics that changes with it, while the consensus runs.
-pub(crate) fn leadership_of(metrics: &RaftServerMetrics<TypeConfig>) -> Leadership {
+/// Who leads, by the part of the metrics that changes with it. What has ended leads nobody: that is to be looked at
+/// apart.
+pub(crate) fn leadership(metrics: &RaftServerMetrics<TypeConfig>) -> Leadership {
     let leader = metrics.current_leader;
     Leadership {
         leader: leader.and_then(|id| metrics.membership_config.get_node(&id).cloned()),
@@ -233,9 +222,8 @@ impl Handle {
             let (matched, is_heard) = {
                 let now = metrics.borrow_watched();
                 let Some(all) = &now.replication else {
-                    return Err(ProposeError::NotLeader {
-                        leader: leadership(&now).leader,
-                    });
+                    let leader = self.leadership().borrow().leader.clone();
+                    return Err(ProposeError::NotLeader { leader });
                 };
                 let matched = all.get(&id).copied().flatten();
                 if matched.is_some() && lag(&now, matched.as_ref()) <= LAG_MAX {
@@ -411,7 +399,8 @@ impl Handle {
             .get_joint_config()
             .len()
             > 1
-            && leadership(&metrics).own
+            && metrics.running_state.is_ok()
+            && metrics.current_leader == Some(metrics.id)
     }
 
     /// Finishes a change that was left half made. Only while `changing` is held.

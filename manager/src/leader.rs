@@ -3,7 +3,7 @@
 
 use crate::clock::now;
 use crate::sweep;
-use api::model::{TaskState, Timestamp};
+use api::model::{ServiceMode, TaskState, Timestamp};
 use api::state::{Event, State, Transaction};
 use raft_store::{Handle, ProposeError, Watched, Watcher};
 use std::time::Duration;
@@ -76,7 +76,8 @@ async fn wait(watcher: &mut Watcher, last: Option<Instant>, next: Option<Timesta
     }
 }
 
-/// Whether a change can change a decision: a task's steps between its node and its running can't.
+/// Whether a change can change a decision: a task's steps between its node and its running can't, nor can a new
+/// service that wants no task.
 #[must_use]
 pub fn matters(event: &Event) -> bool {
     match event {
@@ -87,6 +88,9 @@ pub fn matters(event: &Event) -> bool {
                 && old.node == new.node
                 && on_its_way(old.status.state)
                 && on_its_way(new.status.state))
+        }
+        Event::Service(_, None, Some(new)) => {
+            new.spec.mode != ServiceMode::Replicated { replicas: 0 }
         }
         // Nobody waits for a network, a secret or a config, and it goes with what was on it.
         Event::Template(..) | Event::Network(..) | Event::Blob(..) | Event::Stack(..) => false,
@@ -145,6 +149,19 @@ mod tests {
     use crate::testing::{self, apply, running, state_of};
     use api::model::{TaskId, TaskStatus};
     use api::state::Op;
+
+    #[test]
+    fn a_new_service_matters_unless_it_wants_no_task() {
+        let mut state = state_of(vec![]);
+        let mut made = |id, replicas| {
+            let mut service = testing::service(id, &format!("web{id}"));
+            service.spec.mode = ServiceMode::Replicated { replicas };
+            let events = apply(&mut state, vec![Op::CreateService(Box::new(service))]);
+            events.iter().any(matters)
+        };
+        assert!(made(1, 1));
+        assert!(!made(2, 0));
+    }
 
     #[test]
     fn a_tasks_end_matters_and_its_way_does_not() {

@@ -6,10 +6,12 @@
 //!
 //! sled keeps a page over a quarter of a segment (128 KiB) in a file of its own that it never syncs, and a
 //! page holds up to some twenty values. So an entry is cut into parts of 4 KiB, under the keys (index, part).
-//! One too large for a single batch is written from its end to its beginning: an entry is there if its part 0
-//! is, and what a crash leaves without one is removed at the next start. Each value is sealed for its place.
+//! Each is written from its end to its beginning: an entry is there if its part 0 is, and what a crash leaves
+//! without one is removed at the next start. So entries need no batch, for which sled would write its buffer to
+//! the file three times and not once. Each value is sealed for its place.
 
 mod check;
+mod recent;
 
 use crate::codec;
 use crate::compact::Appended;
@@ -23,6 +25,7 @@ use futures_util::FutureExt;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use recent::Recent;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use std::fs::File;
@@ -60,6 +63,7 @@ pub(crate) struct Log {
     /// Where the file could not be read before it was opened.
     suspects: Arc<Vec<u64>>,
     appended: Appended,
+    recent: Recent,
 }
 
 /// A batch on its way.
@@ -70,11 +74,6 @@ struct Piece {
 }
 
 impl Piece {
-    fn insert(&mut self, key: Key, value: Vec<u8>) {
-        self.bytes += key.len() + value.len();
-        self.batch.insert(&key, value);
-    }
-
     /// Removing costs at most what the page around it does.
     fn remove(&mut self, key: &[u8], bytes: usize) {
         self.bytes += key.len() + bytes;
@@ -165,6 +164,7 @@ impl Log {
             before,
             suspects: Arc::new(suspects),
             appended: Appended::default(),
+            recent: Recent::default(),
         };
         Ok(log)
     }
@@ -288,6 +288,18 @@ impl Log {
         Ok((entries, total))
     }
 
+    /// As [`Log::read`], without sled where it can be.
+    fn newest_or_read(
+        &self,
+        range: impl RangeBounds<u64>,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Entry>> {
+        match self.recent.get(&range, bytes_max) {
+            Some(entries) => Ok(entries),
+            None => self.read(range, bytes_max),
+        }
+    }
+
     async fn write(&self, piece: Piece) -> io::Result<()> {
         if piece.bytes > 0 {
             self.flusher.room(piece.bytes).await?;
@@ -300,23 +312,23 @@ impl Log {
 
     /// Writes entries: readable when it returns, durable with the next sync.
     pub async fn write_entries(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
-        let mut piece = Piece::default();
         let mut last = None;
         for entry in entries {
             let index = entry.log_id().index;
-            last = Some(position(&entry.log_id()));
             let bytes = codec::encode_entry(&entry)?;
             self.appended.add(bytes.len());
-            self.make_room(&mut piece, bytes.len()).await?;
             let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
             for (part, body) in parts.into_iter().rev() {
                 let key = key(index, part);
                 let value = self.cover.over(&place(&key), body)?;
-                self.make_room(&mut piece, value.len()).await?;
-                piece.insert(key, value);
+                let written = key.len() + value.len();
+                self.flusher.room(written).await?;
+                self.entries.insert(key, value).map_err(sled_failed)?;
+                self.flusher.wrote(written);
             }
+            last = Some(position(&entry.log_id()));
+            self.recent.push(entry, bytes.len());
         }
-        self.write(piece).await?;
         if last.is_some() {
             self.reached().last = last;
         }
@@ -333,6 +345,7 @@ impl Log {
 
     /// Removes up to and with an index, the oldest first.
     async fn remove_from_front(&self, upto: u64) -> io::Result<()> {
+        self.recent.cut_front(upto);
         let mut piece = Piece::default();
         for pair in self.entries.range(..=key(upto, u32::MAX)) {
             let (key, value) = pair.map_err(sled_failed)?;
@@ -344,6 +357,7 @@ impl Log {
 
     /// Removes from an index on, the newest first, so that no hole is left.
     async fn remove_from_back(&self, from: u64) -> io::Result<()> {
+        self.recent.cut_back(from);
         let mut piece = Piece::default();
         for pair in self.entries.range(key(from, 0)..).rev() {
             let (key, value) = pair.map_err(sled_failed)?;
@@ -371,7 +385,7 @@ impl RaftLogReader<TypeConfig> for Log {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(range, usize::MAX)
+        self.newest_or_read(range, usize::MAX)
     }
 
     async fn limited_get_log_entries(
@@ -379,7 +393,7 @@ impl RaftLogReader<TypeConfig> for Log {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end, READ_AT_ONCE)
+        self.newest_or_read(start..end, READ_AT_ONCE)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

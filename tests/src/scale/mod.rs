@@ -32,8 +32,8 @@ pub async fn one_manager(dir: &Path, spec: ClusterSpec) -> Result<(Manager, Foun
     )?;
     let config = ManagerConfig {
         instance: Default::default(),
-        dir: dir.to_owned(),
-        keys: Arc::new(Keys::create(&dir.with_extension("key"))?),
+        dir: dir.join("raft"),
+        keys: Arc::new(Keys::create(&dir.join("raft.key"))?),
         identity: founding.identity,
         addr: format!("{addr}:2377"),
         ca_pem: founding.material.ca_pem.clone(),

@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 fn paced(dir: &Path, n: u128) -> Options {
     Options {
         heartbeat_ms: 100,
-        election_ms: 300..600,
+        election_ms: 150..600,
         snapshot_every: 20,
         ..options(dir, n)
     }

@@ -5,6 +5,7 @@ use crate::clock::now;
 use crate::sweep;
 use api::model::{ServiceMode, TaskState, Timestamp};
 use api::state::{Event, State, Transaction};
+use futures_util::{StreamExt, stream};
 use raft_store::{Handle, ProposeError, Watched, Watcher};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 const DEBOUNCE: Duration = Duration::from_millis(25);
 /// A pass is made at least this often, whatever the watch says.
 const RESYNC: Duration = Duration::from_secs(30);
+/// Transactions of a pass under way at once.
+const AHEAD: usize = 3;
 /// The pause after a pass that was refused, doubling.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -119,10 +122,16 @@ async fn pass(handle: &Handle) -> Pass {
             .into_iter()
             .map(|op| Transaction { at, ops: vec![op] }),
     );
+    // In their order; while one is applied the next is written.
+    let mut written = stream::iter(transactions)
+        .map(|transaction| async {
+            let count = transaction.ops.len();
+            (count, handle.propose(transaction).await)
+        })
+        .buffered(AHEAD);
     let mut again = false;
-    for transaction in transactions {
-        let count = transaction.ops.len();
-        match handle.propose(transaction).await {
+    while let Some((count, done)) = written.next().await {
+        match done {
             Ok(revision) => tracing::debug!(revision, ops = count, "decided"),
             // The state has moved on: the next pass sees how.
             Err(ProposeError::Refused(refused)) => {

@@ -3,7 +3,7 @@
 use crate::auth::guard;
 use crate::backup::Keeper;
 use crate::ca::CaService;
-use crate::control::{Control, stack_locks};
+use crate::control::{Control, Turns};
 use crate::dialer::Dialer;
 use crate::dispatch::Dispatch;
 use crate::found::Founding;
@@ -217,7 +217,7 @@ impl Manager {
             addr: addr.clone(),
             instance: instance.clone(),
             turn: Arc::default(),
-            stacks: stack_locks(),
+            stacks: Turns::default(),
             backups: Arc::default(),
             scratch: dir.with_extension("scratch"),
             tasks: tasks.clone(),

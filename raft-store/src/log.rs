@@ -34,6 +34,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of an entry in one value, which is 4 KiB sealed.
 const PART: usize = 4 * 1024 - ADDED;
@@ -41,6 +42,9 @@ const PART: usize = 4 * 1024 - ADDED;
 const PIECE: usize = IN_FLIGHT;
 /// Bytes of entries read at once for a follower.
 const READ_AT_ONCE: usize = 4 << 20;
+
+/// Between two notes of what is committed.
+const REST: Duration = Duration::from_millis(50);
 
 /// The trees.
 const ENTRIES: &str = "log";
@@ -64,6 +68,8 @@ pub(crate) struct Log {
     suspects: Arc<Vec<u64>>,
     appended: Appended,
     recent: Recent,
+    /// When it was last noted what is committed.
+    noted: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A batch on its way.
@@ -165,6 +171,7 @@ impl Log {
             suspects: Arc::new(suspects),
             appended: Appended::default(),
             recent: Recent::default(),
+            noted: Arc::default(),
         };
         Ok(log)
     }
@@ -433,8 +440,21 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        // May lag: a start that knows an older one only applies the rest a little later.
-        self.put("committed", &committed)
+        // May lag: a start that knows an older one only applies the rest a little later. It is not durable before
+        // the next entry either, and whoever proposed an entry waits for this.
+        let now = Instant::now();
+        let is_due = {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = noted.is_none_or(|at| now.duration_since(at) >= REST);
+            if is_due {
+                *noted = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            self.put("committed", &committed)?;
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

@@ -187,7 +187,7 @@ impl Run<'_> {
             } => self.update_service(id, *spec, vips, at_revision),
             Op::RemoveService(id) => self.remove_service(id),
             Op::PutStack(stack) => {
-                let meta = match self.state.stacks.get(&stack.name) {
+                let meta = match self.state.stacks.get(stack.name.as_str()) {
                     Some(old) => self.touched(old.meta),
                     None => self.fresh(),
                 };
@@ -199,7 +199,7 @@ impl Run<'_> {
                 Ok(())
             }
             Op::RemoveStack(name) => {
-                if !self.state.stacks.contains_key(&name) {
+                if !self.state.stacks.contains_key(name.as_str()) {
                     return Err(missing("stack", name));
                 }
                 let event = self.state.set_stack(&name, None);

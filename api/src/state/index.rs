@@ -6,6 +6,7 @@ use crate::model::{
     Task, TaskId, TaskTemplate,
 };
 use imbl::OrdSet;
+use std::borrow::Borrow;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -21,10 +22,10 @@ pub enum Holder {
 /// Everything that can be found otherwise than by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Indexes {
-    pub network_names: Table<String, NetworkId>,
+    pub network_names: Table<Arc<str>, NetworkId>,
     pub vnis: Table<u32, NetworkId>,
-    pub service_names: Table<String, ServiceId>,
-    pub services_by_stack: Table<String, OrdSet<ServiceId>>,
+    pub service_names: Table<Arc<str>, ServiceId>,
+    pub services_by_stack: Table<Arc<str>, OrdSet<ServiceId>>,
     /// By name and version.
     pub blob_names: Table<(BlobKey, u32), BlobId>,
     /// By network, so that a free one is found without passing over the others'.
@@ -36,7 +37,11 @@ pub(super) struct Indexes {
     pub template_users: Table<(ServiceId, u64), u64>,
 }
 
-fn unlink<K: Ord + Clone, V: Ord + Clone>(map: &mut Table<K, OrdSet<V>>, key: &K, value: &V) {
+fn unlink<K: Ord + Clone + Borrow<Q>, Q: Ord + ?Sized, V: Ord + Clone>(
+    map: &mut Table<K, OrdSet<V>>,
+    key: &Q,
+    value: &V,
+) {
     if let Some(set) = map.get_mut(key) {
         set.remove(value);
         if set.is_empty() {
@@ -129,11 +134,13 @@ impl State {
     pub(super) fn set_network(&mut self, id: NetworkId, new: Option<Arc<Network>>) -> Event {
         let old = replace(&mut self.networks, id, new.clone());
         if let Some(old) = &old {
-            self.indexes.network_names.remove(&old.spec.name);
+            self.indexes.network_names.remove(old.spec.name.as_str());
             self.indexes.vnis.remove(&old.vni);
         }
         if let Some(new) = &new {
-            self.indexes.network_names.insert(new.spec.name.clone(), id);
+            self.indexes
+                .network_names
+                .insert(new.spec.name.as_str().into(), id);
             self.indexes.vnis.insert(new.vni, id);
         }
         Event::Network(id, old, new)
@@ -142,18 +149,20 @@ impl State {
     pub(super) fn set_service(&mut self, id: ServiceId, new: Option<Arc<Service>>) -> Event {
         let old = replace(&mut self.services, id, new.clone());
         if let Some(old) = &old {
-            self.indexes.service_names.remove(&old.spec.name);
+            self.indexes.service_names.remove(old.spec.name.as_str());
             if let Some(stack) = &old.spec.stack {
-                unlink(&mut self.indexes.services_by_stack, stack, &id);
+                unlink(&mut self.indexes.services_by_stack, stack.as_str(), &id);
             }
             for (network, addr) in &old.vips {
                 self.indexes.free(*network, *addr);
             }
         }
         if let Some(new) = &new {
-            self.indexes.service_names.insert(new.spec.name.clone(), id);
+            self.indexes
+                .service_names
+                .insert(new.spec.name.as_str().into(), id);
             if let Some(stack) = &new.spec.stack {
-                let services = self.indexes.services_by_stack.entry(stack.clone());
+                let services = self.indexes.services_by_stack.entry(stack.as_str().into());
                 services.or_default().insert(id);
             }
             for (network, addr) in &new.vips {
@@ -164,7 +173,7 @@ impl State {
     }
 
     pub(super) fn set_stack(&mut self, name: &str, new: Option<Arc<Stack>>) -> Event {
-        let old = replace(&mut self.stacks, name.to_owned(), new.clone());
+        let old = replace(&mut self.stacks, name.into(), new.clone());
         Event::Stack(name.to_owned(), old, new)
     }
 

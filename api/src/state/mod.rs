@@ -32,7 +32,8 @@ use crate::model::{
 use index::Indexes;
 use std::sync::Arc;
 
-/// A table: ordered, and a copy costs nothing until one of the two is changed.
+/// A table: ordered, and a copy costs nothing until one of the two is changed. A change then copies some
+/// dozens of keys, so names are shared strings.
 pub type Table<K, V> = imbl::OrdMap<K, V>;
 
 /// The tables. Objects are shared, and so are the tables, so that a
@@ -44,7 +45,7 @@ pub struct State {
     nodes: Table<NodeId, Arc<Node>>,
     networks: Table<NetworkId, Arc<Network>>,
     services: Table<ServiceId, Arc<Service>>,
-    stacks: Table<String, Arc<Stack>>,
+    stacks: Table<Arc<str>, Arc<Stack>>,
     blobs: Table<BlobId, Arc<Blob>>,
     tasks: Table<TaskId, Arc<Task>>,
     /// Versions of services' templates that are current or that a task still runs.

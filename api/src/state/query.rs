@@ -53,7 +53,7 @@ impl State {
 
     /// Stacks, by name.
     #[must_use]
-    pub fn stacks(&self) -> &Table<String, Arc<Stack>> {
+    pub fn stacks(&self) -> &Table<Arc<str>, Arc<Stack>> {
         &self.stacks
     }
 

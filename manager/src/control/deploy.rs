@@ -99,7 +99,7 @@ impl Plan {
 
     fn stack(&mut self, spec: &StackSpec) {
         let volumes: Vec<String> = spec.volumes.keys().cloned().collect();
-        let old = self.state.stacks().get(&spec.name);
+        let old = self.state.stacks().get(spec.name.as_str());
         if old.is_none_or(|old| old.volumes != volumes) {
             let meta = api::model::Meta::default();
             self.push(Op::PutStack(Stack {

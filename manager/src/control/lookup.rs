@@ -69,7 +69,7 @@ pub fn stack(state: &State, name: &str) -> Result<Arc<Stack>, Refusal> {
         "stack",
         name,
         lookup,
-        state.stacks().keys().map(String::as_str),
+        state.stacks().keys().map(|name| &**name),
     )
 }
 

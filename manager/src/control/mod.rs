@@ -22,6 +22,7 @@ mod services;
 mod stacks;
 mod status;
 mod tasks;
+mod turns;
 mod validate;
 
 pub use deploy::plan;
@@ -30,6 +31,7 @@ pub use refusal::Refusal;
 pub(crate) use refusal::propose_status;
 pub use services::scaling;
 pub use stacks::removal;
+pub(crate) use turns::Turns;
 
 use crate::clock::now;
 use crate::dialer::Dialer;
@@ -42,7 +44,6 @@ use api::proto::*;
 use api::state::{ErrorKind, Op, State, Transaction};
 use futures_util::Stream;
 use raft_store::{Handle, ProposeError};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -52,13 +53,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How often a change is made anew because the state has moved on.
 const ATTEMPTS: usize = 16;
-/// Stacks that can be changed side by side, if their names' hashes differ.
-const STACK_LOCKS: usize = 256;
-
-/// For [`Control::stacks`].
-pub(crate) fn stack_locks() -> Arc<[Mutex<()>]> {
-    (0..STACK_LOCKS).map(|_| Mutex::new(())).collect()
-}
 
 pub(crate) type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -79,9 +73,8 @@ pub(crate) struct Control {
     /// Changes that choose addresses take turns, and those that were refused once: built from the same state, they
     /// would want the same again and again.
     pub turn: Arc<Mutex<()>>,
-    /// Changes of one stack follow each other: what one removes depends on what the other makes. By the name's
-    /// hash.
-    pub stacks: Arc<[Mutex<()>]>,
+    /// Changes of one stack follow each other: what one removes depends on what the other makes.
+    pub stacks: Turns,
     /// One backup at a time: each takes a key's memory and a scratch store.
     pub backups: Arc<Mutex<()>>,
     /// Where that store is.
@@ -122,10 +115,7 @@ impl Control {
         stack: &str,
         build: impl FnMut(&State, Timestamp) -> Result<Change<T>, Refusal>,
     ) -> Result<T, Status> {
-        let _stack = match self.stacks.get(lock_of(stack)) {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
-        };
+        let _turn = self.stacks.take(stack).await;
         self.change(build).await
     }
 
@@ -210,13 +200,6 @@ fn chooses(op: &Op) -> bool {
         Op::UpdateService { vips, .. } => !vips.is_empty(),
         _ => false,
     }
-}
-
-/// Which of [`Control::stacks`] is a stack's.
-fn lock_of(stack: &str) -> usize {
-    let mut hasher = DefaultHasher::new();
-    stack.hash(&mut hasher);
-    usize::try_from(hasher.finish() % STACK_LOCKS as u64).unwrap_or(0)
 }
 
 macro_rules! delegate {

@@ -27,7 +27,7 @@ struct Follower {
 fn all(machine: &Machine) -> (u64, BTreeMap<String, u64>) {
     machine.read(|state| {
         let stacks = state.stacks().iter();
-        let stacks = stacks.map(|(name, stack)| (name.clone(), stack.meta.revision));
+        let stacks = stacks.map(|(name, stack)| (name.to_string(), stack.meta.revision));
         (state.revision(), stacks.collect())
     })
 }

@@ -312,7 +312,7 @@ fn build(
             scaling(state, name, replicas).ok().map(|(ops, _)| ops)
         }
         Wish::Remove => {
-            let names: Vec<&String> = state.stacks().keys().collect();
+            let names: Vec<&str> = state.stacks().keys().map(|name| &**name).collect();
             let name = names.get(dice.place(names.len()))?;
             removal(state, name).ok().map(|(ops, _)| ops)
         }

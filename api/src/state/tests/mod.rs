@@ -26,7 +26,7 @@ type Contents = (
     Table<NodeId, Arc<Node>>,
     Table<NetworkId, Arc<Network>>,
     Table<ServiceId, Arc<Service>>,
-    Table<String, Arc<Stack>>,
+    Table<Arc<str>, Arc<Stack>>,
     Table<BlobId, Arc<Blob>>,
     Table<TaskId, Arc<Task>>,
     Table<(ServiceId, u64), Arc<TaskTemplate>>,

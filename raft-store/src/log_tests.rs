@@ -57,6 +57,54 @@ fn indexes(log: &Log) -> Vec<u64> {
         .collect()
 }
 
+/// Every range, as it is told and as it stands on the disk.
+async fn compare(log: &mut Log, end: u64) {
+    for from in 0..end {
+        for upto in from..=end {
+            let told = log.try_get_log_entries(from..upto).await.unwrap();
+            assert_eq!(told, log.read(from..upto, usize::MAX).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_newest_entries_are_told_as_they_stand_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    append(&mut log, (0..12).map(|n| entry(n, 100)).collect()).await;
+    compare(&mut log, 14).await;
+    log.truncate_after(Some(id(7))).await.unwrap();
+    compare(&mut log, 14).await;
+    append(&mut log, (8..11).map(|n| entry(n, 50)).collect()).await;
+    compare(&mut log, 14).await;
+    log.purge(id(3)).await.unwrap();
+    compare(&mut log, 14).await;
+    close(log).await;
+    let mut log = open(dir.path()).await;
+    append(&mut log, vec![entry(11, 10)]).await;
+    compare(&mut log, 14).await;
+    close(log).await;
+}
+
+#[tokio::test]
+async fn what_is_committed_is_noted_at_once_or_a_little_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    append(&mut log, (0..3).map(|n| entry(n, 10)).collect()).await;
+    log.save_committed(Some(id(1))).await.unwrap();
+    assert_eq!(log.read_committed().await.unwrap(), Some(id(1)));
+    let noted = async {
+        while log.read_committed().await.unwrap() != Some(id(2)) {
+            tokio::task::yield_now().await;
+            log.save_committed(Some(id(2))).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noted)
+        .await
+        .unwrap();
+    close(log).await;
+}
+
 #[tokio::test]
 async fn large_entries_are_read_again_and_sled_syncs_all_of_them() {
     let dir = tempfile::tempdir().unwrap();

@@ -315,14 +315,7 @@ async fn a_join_that_was_broken_off_leaves_no_node_behind() {
             .await
             .unwrap();
     }
-    let nodes = boss
-        .control()
-        .list_nodes(ListNodesRequest::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .nodes;
-    assert_eq!(nodes.len(), 2);
+    assert_eq!(boss.nodes(&[]).await.len(), 2);
     boss.kill().await;
 }
 

@@ -16,11 +16,7 @@ fn patient() -> ClusterSpec {
 }
 
 async fn row(boss: &Boss, hand: &Hand) -> NodeRow {
-    let request = ListNodesRequest {
-        nodes: vec![hand.id.to_string()],
-    };
-    let reply = boss.control().list_nodes(request).await.unwrap();
-    reply.into_inner().nodes.remove(0)
+    boss.nodes(&[&hand.id.to_string()]).await.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::{Cluster, Lab, node_addr, run_in};
+use lab::{Cluster, Lab, eventually, node_addr, run_in};
 use overlay::linux::Ns;
 use std::{
     os::fd::{AsFd, AsRawFd},
@@ -134,7 +134,10 @@ fn throughput_beside_a_vxlan_made_by_hand() {
                     .unwrap())
             })
             .unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        eventually("iperf3 listens", || {
+            let listening = run_in(server, "ss -ltnH sport = :5201");
+            (!listening.is_empty()).then_some(())
+        });
         let text = run_in(
             client,
             &format!("iperf3 -J -t 4 -c {addr} | grep bits_per_second | tail -1"),

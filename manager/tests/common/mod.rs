@@ -8,7 +8,7 @@ use api::model::{ClusterSpec, JoinToken, NodeDescription, NodeId, Role};
 use api::proto::ca_client::CaClient;
 use api::proto::control_client::ControlClient;
 use api::proto::dispatch_client::DispatchClient;
-use api::proto::{GetRootRequest, IssueRequest, Issued};
+use api::proto::{GetRootRequest, IssueRequest, Issued, ListNodesRequest, NodeRow};
 use bytes::Bytes;
 use manager::auth::{Policy, guard};
 use manager::dialer::{Dialer, unidentified};
@@ -293,6 +293,14 @@ impl Boss {
     /// An operator at this manager, who calls it and nobody else.
     pub fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.dialer.node(&self.addr, self.id))
+    }
+
+    /// The nodes, or those of these names or ids.
+    pub async fn nodes(&self, named: &[&str]) -> Vec<NodeRow> {
+        let nodes = named.iter().map(|name| (*name).to_owned()).collect();
+        let request = ListNodesRequest { nodes };
+        let reply = self.control().list_nodes(request).await.unwrap();
+        reply.into_inner().nodes
     }
 
     pub fn leads(&self) -> bool {

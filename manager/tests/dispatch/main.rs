@@ -233,16 +233,7 @@ async fn a_stack_lives_and_goes() {
 }
 
 async fn state_of(boss: &Boss, hostname: &str) -> NodeState {
-    let request = ListNodesRequest {
-        nodes: vec![hostname.into()],
-    };
-    let rows = boss
-        .control()
-        .list_nodes(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .nodes;
+    let rows = boss.nodes(&[hostname]).await;
     let status = rows[0].node.as_ref().unwrap().status.clone().unwrap();
     api::model::NodeStatus::try_from(status).unwrap().state
 }
@@ -391,13 +382,6 @@ async fn a_node_that_says_goodbye_is_a_member_no_more() {
         .await
         .unwrap();
     while agent.next().await.is_ok() {}
-    let nodes = boss
-        .control()
-        .list_nodes(ListNodesRequest::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .nodes;
-    assert_eq!(nodes.len(), 1);
+    assert_eq!(boss.nodes(&[]).await.len(), 1);
     boss.kill().await;
 }

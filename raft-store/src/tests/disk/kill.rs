@@ -5,7 +5,7 @@ use super::image::Dice;
 use crate::tests::*;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 /// Says to the child where its folder is.
 const FOLDER: &str = "RAFT_STORE_KILLED";
@@ -51,7 +51,12 @@ async fn write(dir: &Path, life: &str) {
         .iter()
         .filter(|handle| leads == Some(number(handle)))
     {
-        assert!(known(handle), "the leader has lost what was acknowledged");
+        let lost: Vec<String> = handle.read(|state| {
+            let lost = before.lines().filter(|name| !has(state, name));
+            lost.map(|name| format!("{:.20}… of {} bytes", name, name.len()))
+                .collect()
+        });
+        assert_eq!(lost, [""; 0], "the leader has lost what was acknowledged");
     }
     until("all managers have it", || handles.iter().all(known)).await;
     println!("\nready");
@@ -69,6 +74,16 @@ async fn child() {
     let dir = std::env::var(FOLDER).unwrap();
     let life = std::env::var("LIFE").unwrap();
     write(Path::new(&dir), &life).await;
+}
+
+/// What was said to its end: of a long name the child may have told only half when it was killed.
+fn whole_lines(from: ChildStdout) -> impl Iterator<Item = String> {
+    let mut from = BufReader::new(from);
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        line.strip_suffix('\n').map(str::to_owned)
+    })
 }
 
 fn kill_again_and_again(seed: u64, lives: usize) {
@@ -92,14 +107,14 @@ fn kill_again_and_again(seed: u64, lives: usize) {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = whole_lines(child.stdout.take().unwrap());
         // At times it doesn't get as far as to be ready; in its last life it does.
         let (early, count) = (
             dice.below(4) == 0 && life > 0 && life < lives,
             dice.below(40),
         );
         let mut told = 0;
-        while let Some(Ok(line)) = lines.next() {
+        while let Some(line) = lines.next() {
             if early || life == lives && line == "ready" {
                 break;
             }
@@ -116,7 +131,7 @@ fn kill_again_and_again(seed: u64, lives: usize) {
         let ended = child.try_wait().unwrap();
         child.kill().unwrap();
         // What it had said before.
-        for line in lines.map_while(Result::ok) {
+        for line in lines {
             acknowledged.extend(line.strip_prefix("acknowledged ").map(str::to_owned));
         }
         let output = child.wait_with_output().unwrap();

@@ -43,8 +43,12 @@ fn closed() -> io::Error {
 }
 
 impl Flusher {
-    /// Starts the thread. `sync` makes all that was written before it durable.
-    pub fn start(mut sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread. `sync` makes all that was written before it durable; `note` notes what that was, which no
+    /// appended entry waits for.
+    pub fn start<T>(
+        mut sync: impl FnMut() -> io::Result<T> + Send + 'static,
+        note: impl FnMut(T) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let times = SyncTimes::default();
         let measured = times.clone();
         let sync = move || measured.measure(&mut sync);
@@ -53,7 +57,7 @@ impl Flusher {
         let counted = in_flight.clone();
         let thread = std::thread::Builder::new()
             .name("raft-log".into())
-            .spawn(move || run(sync, queue, &counted))?;
+            .spawn(move || run(sync, note, queue, &counted))?;
         Ok(Self {
             jobs,
             in_flight,
@@ -114,47 +118,61 @@ impl Flusher {
     }
 }
 
-fn run(
-    mut sync: impl FnMut() -> io::Result<()>,
+fn run<T>(
+    mut sync: impl FnMut() -> io::Result<T>,
+    mut note: impl FnMut(T) -> io::Result<()>,
     mut queue: mpsc::Receiver<Job>,
     in_flight: &AtomicUsize,
 ) {
     let mut failed: Option<io::Error> = None;
     while let Some(first) = queue.blocking_recv() {
-        let mut batch = vec![first];
-        while let Ok(next) = queue.try_recv() {
-            batch.push(next);
+        let (mut appended, mut barriers, mut stop) = (Vec::new(), Vec::new(), false);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Appended(callback) => appended.push(callback),
+                Job::Barrier(waiting) => barriers.push(waiting),
+                Job::Stop => stop = true,
+            }
+            next = queue.try_recv().ok();
         }
+        let mut synced = None;
         if failed.is_none() {
             let covered = in_flight.load(Ordering::Acquire);
             match sync() {
-                Ok(()) => drop(in_flight.fetch_sub(covered, Ordering::AcqRel)),
-                Err(error) => {
-                    tracing::error!(%error, "the log can't be written to disk");
-                    failed = Some(error);
+                Ok(now) => {
+                    in_flight.fetch_sub(covered, Ordering::AcqRel);
+                    synced = Some(now);
                 }
+                Err(error) => failed = Some(fatal(error)),
             }
         }
-        let outcome = || match &failed {
-            Some(error) => Err(io::Error::new(
-                error.kind(),
-                format!("the log can't be written to disk: {error}"),
-            )),
-            None => Ok(()),
-        };
-        let mut stop = false;
-        for job in batch {
-            match job {
-                Job::Appended(callback) => callback.io_completed(outcome()),
-                // Whoever waited may be gone.
-                Job::Barrier(waiting) => drop(waiting.send(outcome())),
-                Job::Stop => stop = true,
-            }
+        for callback in appended {
+            callback.io_completed(outcome(failed.as_ref()));
+        }
+        if let Some(Err(error)) = synced.map(&mut note) {
+            failed = Some(fatal(error));
+        }
+        for waiting in barriers {
+            // Whoever waited may be gone.
+            let _ = waiting.send(outcome(failed.as_ref()));
         }
         if stop {
             return;
         }
     }
+}
+
+fn fatal(error: io::Error) -> io::Error {
+    tracing::error!(%error, "the log can't be written to disk");
+    error
+}
+
+fn outcome(failed: Option<&io::Error>) -> io::Result<()> {
+    failed.map_or(Ok(()), |error| {
+        let text = format!("the log can't be written to disk: {error}");
+        Err(io::Error::new(error.kind(), text))
+    })
 }
 
 #[cfg(test)]
@@ -166,11 +184,11 @@ mod tests {
     async fn what_is_in_flight_is_bounded_and_one_sync_serves_all() {
         let syncs = Arc::new(AtomicU32::new(0));
         let counted = syncs.clone();
-        let flusher = Flusher::start(move || {
+        let sync = move || {
             counted.fetch_add(1, Ordering::SeqCst);
             Ok(())
-        })
-        .unwrap();
+        };
+        let flusher = Flusher::start(sync, Ok).unwrap();
         flusher.room(10 * IN_FLIGHT).await.unwrap();
         flusher.wrote(IN_FLIGHT);
         assert_eq!(syncs.load(Ordering::SeqCst), 0, "nothing was in flight");
@@ -191,15 +209,15 @@ mod tests {
     #[tokio::test]
     async fn after_a_failed_sync_nothing_is_called_durable() {
         let mut tries = 0;
-        let flusher = Flusher::start(move || {
+        let sync = move || {
             tries += 1;
             if tries == 2 {
                 Err(io::Error::other("no space"))
             } else {
                 Ok(())
             }
-        })
-        .unwrap();
+        };
+        let flusher = Flusher::start(sync, Ok).unwrap();
         flusher.barrier().await.unwrap();
         for _ in 0..3 {
             let error = flusher.barrier().await.unwrap_err().to_string();
@@ -217,5 +235,35 @@ mod tests {
                 .to_string()
                 .contains("closed")
         );
+    }
+
+    #[tokio::test]
+    async fn a_barrier_is_behind_the_note_of_what_it_made_durable() {
+        let noted = Arc::new(AtomicU32::new(0));
+        let seen = noted.clone();
+        let mut syncs = 0;
+        let sync = move || {
+            syncs += 1;
+            Ok(syncs)
+        };
+        let note = move |sync| {
+            if sync == 3 {
+                return Err(io::Error::other("it can't be noted"));
+            }
+            seen.store(sync, Ordering::SeqCst);
+            Ok(())
+        };
+        let flusher = Flusher::start(sync, note).unwrap();
+        for count in 1..=2 {
+            flusher.barrier().await.unwrap();
+            assert_eq!(noted.load(Ordering::SeqCst), count);
+        }
+        for _ in 0..2 {
+            let error = flusher.barrier().await.unwrap_err().to_string();
+            assert!(error.contains("it can't be noted"), "{error}");
+        }
+        tokio::task::spawn_blocking(move || flusher.close())
+            .await
+            .unwrap();
     }
 }

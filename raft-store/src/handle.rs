@@ -260,18 +260,20 @@ impl Handle {
     /// that this version can't read an entry; nothing is proposed or applied any more. Pending while it runs,
     /// and after [`Handle::shutdown`].
     pub async fn failure(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            match metrics.borrow_watched().running_state.clone() {
-                Err(Fatal::Stopped) => break,
-                Err(fatal) => return cause(&fatal),
-                Ok(()) => {}
-            }
-            if metrics.changed().await.is_err() {
-                break;
-            }
+        // These change seldom, and are closed as it ends.
+        let mut servers = self.raft.server_metrics();
+        while servers.changed().await.is_ok() {}
+        let ended = self
+            .raft
+            .metrics()
+            .borrow_watched()
+            .running_state
+            .clone()
+            .err();
+        match ended {
+            None | Some(Fatal::Stopped) => std::future::pending().await,
+            Some(fatal) => cause(&fatal),
         }
-        std::future::pending().await
     }
 
     /// From now on it stands for election, too. One that was a manager before, and begins with an empty log, must not

@@ -148,7 +148,7 @@ impl Log {
             let now = *known.lock().unwrap_or_else(PoisonError::into_inner);
             db.flush().map_err(sled_failed)?;
             sync(&file)?;
-            mark.write(now)
+            Ok(now)
         };
         // sled syncs neither its settings nor the folder.
         for entry in std::fs::read_dir(dir)? {
@@ -158,8 +158,8 @@ impl Log {
                 .map_err(|e| disk::named(e, "sync", &path))?;
         }
         disk::sync_dir(dir)?;
-        sync()?;
-        let flusher = Flusher::start(sync)?;
+        mark.write(sync()?)?;
+        let flusher = Flusher::start(sync, move |now| mark.write(now))?;
         let log = Self {
             dir: Arc::new(dir.to_owned()),
             cover,

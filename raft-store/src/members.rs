@@ -391,16 +391,10 @@ impl Handle {
     }
 
     fn is_half_made(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics
-            .membership_config
-            .membership()
-            .get_joint_config()
-            .len()
-            > 1
-            && metrics.running_state.is_ok()
-            && metrics.current_leader == Some(metrics.id)
+        let servers = self.raft.server_metrics();
+        let servers = servers.borrow_watched();
+        let membership = servers.membership_config.membership();
+        membership.get_joint_config().len() > 1 && servers.current_leader == Some(servers.id)
     }
 
     /// Finishes a change that was left half made. Only while `changing` is held.
@@ -415,8 +409,10 @@ impl Handle {
 
     /// Goes on until the consensus ends.
     pub(crate) async fn settle_always(self) {
-        let mut metrics = self.raft.metrics();
+        // The others change with each write.
+        let mut servers = self.raft.server_metrics();
         loop {
+            servers.borrow_and_update();
             if self.is_half_made() {
                 let settled = {
                     // Whoever makes a change now finishes it.
@@ -429,7 +425,7 @@ impl Handle {
                     continue;
                 }
             }
-            if metrics.borrow_watched().running_state.is_err() || metrics.changed().await.is_err() {
+            if servers.changed().await.is_err() {
                 return;
             }
         }

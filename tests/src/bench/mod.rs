@@ -5,6 +5,7 @@
 
 pub mod figure;
 pub mod http;
+pub mod load;
 pub mod loss;
 pub mod measure;
 pub mod memory;

@@ -9,12 +9,14 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::writes::{self, Writes};
+use super::load::{self, Call};
+use super::writes::Writes;
 use super::{COMMAND, IMAGE, NODES, System, Task, http, memory, number_of};
 use crate::{Lab, Node, lab::daemon, places, procfs, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const API: &str = "/v1.41";
+const CREATE: &str = "/v1.41/services/create";
 
 /// Runs dockerd in the node. Where the node keeps clusterd's files it keeps dockerd's, so that they go
 /// with the lab; likewise the cgroups.
@@ -112,9 +114,7 @@ impl Swarm {
     }
 
     fn create_empty(&self, through: usize, service: &str) -> Result<()> {
-        let spec = json!({"Name": service, "Mode": {"Replicated": {"Replicas": 0}},
-            "TaskTemplate": {"ContainerSpec": {"Image": IMAGE, "Command": COMMAND}}});
-        self.call(through, "POST", "/services/create", Some(&spec))
+        self.call(through, "POST", "/services/create", Some(&empty(service)))
             .map(drop)
     }
 
@@ -244,10 +244,11 @@ impl System for Swarm {
     }
 
     fn writes(&self, prefix: &str, clients: usize, count: usize) -> Result<Writes> {
-        let leader = self.leader()?;
-        writes::by_threads(clients, count, |number| {
-            self.create_empty(leader, &format!("{prefix}{number}"))
-        })
+        let socket = socket(self.lab.node(self.leader()?))?;
+        let bodies = (0..count)
+            .map(|number| empty(&format!("{prefix}{number}")).to_string().into())
+            .collect();
+        load::run(&socket, Call::Json(CREATE), clients, bodies)
     }
 
     fn many_clients(&self) -> usize {
@@ -315,6 +316,12 @@ impl Drop for Swarm {
             let _ = std::fs::remove_dir(root.join("clusterd.docker"));
         }
     }
+}
+
+/// A service without tasks.
+fn empty(name: &str) -> Value {
+    json!({"Name": name, "Mode": {"Replicated": {"Replicas": 0}},
+        "TaskTemplate": {"ContainerSpec": {"Image": IMAGE, "Command": COMMAND}}})
 }
 
 fn socket(node: Node<'_>) -> Result<PathBuf> {

@@ -114,7 +114,7 @@ fn kill_again_and_again(seed: u64, lives: usize) {
             dice.below(40),
         );
         let mut told = 0;
-        while let Some(line) = lines.next() {
+        for line in lines.by_ref() {
             if early || life == lives && line == "ready" {
                 break;
             }

@@ -10,7 +10,7 @@ use lab::{
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read, Write},
-    net::{TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -148,6 +148,43 @@ fn a_vip_spreads_connections_and_keeps_the_source() {
     // A service that goes takes its address along.
     let listing = run_in(&tasks[0].ns, "nft list ruleset");
     assert!(listing.contains("10.0.9.100"), "{listing}");
+}
+
+#[test]
+fn when_the_last_endpoint_goes_open_connections_stay_and_new_ones_are_refused() {
+    let lab = Lab::new(1);
+    let mut cluster = Cluster::new();
+    cluster.service("web", Some("10.0.9.100"));
+    let server = cluster.task("web", 1, 0, "10.0.9.2");
+    let client = cluster.task("web", 2, 0, "10.0.9.3");
+    cluster.set_ready(&client, false);
+    lab.set_view(&cluster.view);
+    let serving = lab.nodes[0].attach(&server);
+    let asking = lab.nodes[0].attach(&client);
+    let vip = ip("10.0.9.100");
+    serving.serve(80, "web");
+    let listener = inside(&serving.ns, || TcpListener::bind("0.0.0.0:81").unwrap());
+    let mut open = eventually("the endpoint is reached", || {
+        asking.get(vip, 80).ok()?;
+        inside(&asking.ns, || TcpStream::connect((vip, 81)).ok())
+    });
+    open.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    cluster.set_ready(&server, false);
+    lab.set_view(&cluster.view);
+    let refusal = || asking.get(vip, 80).err().map(|e| e.kind());
+    eventually("connections are refused", || {
+        (refusal()? == ErrorKind::ConnectionRefused).then_some(())
+    });
+    // The kernel lets go of the rules that were replaced some time after: whatever hung on those is gone by the end.
+    for round in 0..300 {
+        let refusal = refusal();
+        assert_eq!(refusal, Some(ErrorKind::ConnectionRefused), "round {round}");
+        open.write_all(b"ping").unwrap();
+        other.read_exact(&mut [0; 4]).unwrap();
+        other.write_all(b"pong").unwrap();
+        open.read_exact(&mut [0; 4]).unwrap();
+    }
 }
 
 /// Says so when it is dropped.

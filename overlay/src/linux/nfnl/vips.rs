@@ -3,7 +3,7 @@
 //! ```text
 //! table ip clusterd {
 //!   map vips { type ipv4_addr : verdict; elements = { VIP : goto v-VIP, … } }
-//!   chain output { type nat hook output priority -100; ip daddr vmap @vips }
+//!   chain output { type nat hook output priority -100; ct state new ip daddr vmap @vips }
 //!   chain v-VIP { dnat to numgen random mod N map { 0 : a, 1 : b, … }; dnat to a }
 //!   chain v-VIP { meta l4proto tcp reject with tcp reset; reject }      # no endpoint is ready
 //! }
@@ -30,6 +30,8 @@ const SET_MAP: u32 = 8;
 const SET_ANONYMOUS_CONSTANT_MAP: u32 = 1 | 2 | 8;
 /// `NFT_GOTO`, -4.
 const GOTO: u32 = 0xffff_fffc;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`.
+const STATE_NEW: u32 = 8;
 /// `NFT_REG_1`.
 const REG: u32 = 1;
 
@@ -111,6 +113,22 @@ fn base(batch: &mut Batch) {
         });
     });
     rule(batch, "output", |a| {
+        a.expr("ct", |a| {
+            a.be32(1, REG);
+            a.be32(2, 0); // state
+        });
+        a.expr("bitwise", |a| {
+            a.be32(1, REG);
+            a.be32(2, REG);
+            a.be32(3, 4);
+            a.nest(4, |a| a.bytes(1, &STATE_NEW.to_ne_bytes()));
+            a.nest(5, |a| a.bytes(1, &[0; 4]));
+        });
+        a.expr("cmp", |a| {
+            a.be32(1, REG);
+            a.be32(2, 1); // not equal
+            a.nest(3, |a| a.bytes(1, &[0; 4]));
+        });
         a.expr("payload", |a| {
             a.be32(1, REG);
             a.be32(2, 1); // network header

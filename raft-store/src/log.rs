@@ -11,6 +11,7 @@
 //! the file three times and not once. Each value is sealed for its place.
 
 mod check;
+mod read;
 mod recent;
 
 use crate::codec;
@@ -25,7 +26,7 @@ use futures_util::FutureExt;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use recent::Recent;
+use recent::{Recent, bounds};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use std::fs::File;
@@ -33,6 +34,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,8 @@ pub(crate) struct Log {
     flusher: Flusher,
     /// What the next sync makes durable at least.
     reached: Arc<Mutex<Reached>>,
+    /// From here on it has all entries up to the last one.
+    begins: Arc<AtomicU64>,
     /// What was durable when it was opened.
     before: Option<Reached>,
     /// Where the file could not be read before it was opened.
@@ -167,6 +171,7 @@ impl Log {
             records,
             flusher,
             reached,
+            begins: Arc::default(),
             before,
             suspects: Arc::new(suspects),
             appended: Appended::default(),
@@ -231,82 +236,6 @@ impl Log {
         Ok(())
     }
 
-    /// The entries of a range, at least one, until there are so many bytes of them.
-    fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        self.read_counted(range, bytes_max)
-            .map(|(entries, _)| entries)
-    }
-
-    /// As [`Log::read`], and how many bytes they are.
-    fn read_counted(
-        &self,
-        range: impl RangeBounds<u64>,
-        bytes_max: usize,
-    ) -> io::Result<(Vec<Entry>, usize)> {
-        let low = match range.start_bound() {
-            Bound::Included(index) => Bound::Included(key(*index, 0)),
-            Bound::Excluded(index) => Bound::Excluded(key(*index, u32::MAX)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        let high = match range.end_bound() {
-            Bound::Included(index) => Bound::Included(key(*index, u32::MAX)),
-            Bound::Excluded(index) => Bound::Excluded(key(*index, 0)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        let mut entries = Vec::new();
-        // The one that is being put together.
-        let mut open: Option<(u64, u32, Vec<u8>)> = None;
-        let mut total = 0;
-        for pair in self.entries.range::<Key, _>((low, high)) {
-            let (key, value) = pair.map_err(sled_failed)?;
-            let (index, part) = self.position(&key)?;
-            let take_off = |bytes: &mut Vec<u8>| {
-                let what = || format!("part {part} of {}", self.what(index));
-                self.cover.take_off(bytes, what, &place(&key), &value)
-            };
-            match &mut open {
-                Some((current, next, bytes)) if *current == index && *next == part => {
-                    take_off(bytes)?;
-                    *next += 1;
-                }
-                _ if part == 0 => {
-                    if let Some((done, _, bytes)) = open.take() {
-                        entries.push(codec::decode_entry(&self.what(done), done, bytes)?);
-                        if total >= bytes_max {
-                            return Ok((entries, total));
-                        }
-                    }
-                    let mut bytes = Vec::with_capacity(value.len());
-                    take_off(&mut bytes)?;
-                    open = Some((index, 1, bytes));
-                }
-                _ => {
-                    return Err(codec::damaged(
-                        &self.what(index),
-                        format!("part {part} follows on none"),
-                    ));
-                }
-            }
-            total += value.len();
-        }
-        if let Some((done, _, bytes)) = open {
-            entries.push(codec::decode_entry(&self.what(done), done, bytes)?);
-        }
-        Ok((entries, total))
-    }
-
-    /// As [`Log::read`], without sled where it can be.
-    fn newest_or_read(
-        &self,
-        range: impl RangeBounds<u64>,
-        bytes_max: usize,
-    ) -> io::Result<Vec<Entry>> {
-        match self.recent.get(&range, bytes_max) {
-            Some(entries) => Ok(entries),
-            None => self.read(range, bytes_max),
-        }
-    }
-
     async fn write(&self, piece: Piece) -> io::Result<()> {
         if piece.bytes > 0 {
             self.flusher.room(piece.bytes).await?;
@@ -319,9 +248,13 @@ impl Log {
 
     /// Writes entries: readable when it returns, durable with the next sync.
     pub async fn write_entries(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
-        let mut last = None;
+        let mut last = self.reached().last;
+        let had = last;
         for entry in entries {
             let index = entry.log_id().index;
+            if last.is_none_or(|(_, last)| last + 1 != index) {
+                self.begins.store(index, Ordering::Release);
+            }
             let bytes = codec::encode_entry(&entry)?;
             self.appended.add(bytes.len());
             let parts: Vec<(u32, &[u8])> = (0..).zip(bytes.chunks(PART)).collect();
@@ -330,13 +263,13 @@ impl Log {
                 let value = self.cover.over(&place(&key), body)?;
                 let written = key.len() + value.len();
                 self.flusher.room(written).await?;
-                self.entries.insert(key, value).map_err(sled_failed)?;
+                self.unpanicked(|| self.entries.insert(key, value).map_err(sled_failed))?;
                 self.flusher.wrote(written);
             }
             last = Some(position(&entry.log_id()));
             self.recent.push(entry, bytes.len());
         }
-        if last.is_some() {
+        if last != had {
             self.reached().last = last;
         }
         Ok(())
@@ -476,7 +409,13 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         // What is promised first, then what was: a crash in between leaves more than was promised.
-        self.reached().last = last.as_ref().map(position);
+        {
+            let mut reached = self.reached();
+            // It may end before that already.
+            if reached.last.map(|(_, index)| index) > last.as_ref().map(|id| id.index) {
+                reached.last = last.as_ref().map(position);
+            }
+        }
         self.flusher.barrier().await?;
         self.remove_from_back(last.map_or(0, |id| id.index + 1))
             .await?;
@@ -490,6 +429,7 @@ impl RaftLogStorage<TypeConfig> for Log {
             let mut reached = self.reached();
             reached.last = reached.last.max(Some(position(&upto)));
         }
+        self.begins.store(upto.index + 1, Ordering::Release);
         self.remove_from_front(upto.index).await?;
         self.flusher.barrier().await
     }

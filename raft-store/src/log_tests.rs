@@ -192,6 +192,27 @@ async fn what_is_damaged_is_named() {
 }
 
 #[tokio::test]
+async fn an_entry_that_was_there_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut log = open(&path).await;
+    append(&mut log, (1..=9).map(|n| entry(n, 100)).collect()).await;
+    log.purge(id(4)).await.unwrap();
+    close(log).await;
+    let mut log = open(&path).await;
+    // Not to be found any more, as in a tree that was damaged.
+    log.entries.remove(key(9, 0)).unwrap();
+    assert_eq!(log.try_get_log_entries(2..9).await.unwrap().len(), 4);
+    let error = log.try_get_log_entries(8..12).await.unwrap_err();
+    assert!(error.to_string().contains("log entry 9 in"), "{error}");
+    assert!(error.to_string().contains(&path.display().to_string()));
+    log.entries.remove(key(7, 0)).unwrap();
+    let error = log.limited_get_log_entries(7, 9).await.unwrap_err();
+    assert!(error.to_string().contains("log entry 7 in"), "{error}");
+    close(log).await;
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused_at_the_start() {
     for damage in ["vote", "purged", "committed", "entry"] {
         let dir = tempfile::tempdir().unwrap();

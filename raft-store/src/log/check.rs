@@ -8,11 +8,21 @@ impl Log {
     pub async fn tidy(&mut self) -> io::Result<()> {
         // sled has panics for damage that it doesn't look for.
         let done = AssertUnwindSafe(self.repair()).catch_unwind().await;
-        let done = done.unwrap_or_else(|panic| {
-            let what = format!("the log in {}", self.dir.display());
-            Err(codec::damaged(&what, panic_text(&*panic)))
-        });
+        let done = done.unwrap_or_else(|panic| Err(self.panicked(&*panic)));
         done.map_err(|error| said_of_damage(error, &self.dir, &self.suspects))
+    }
+
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> io::Error {
+        let what = format!("the log in {}", self.dir.display());
+        codec::damaged(&what, panic_text(panic))
+    }
+
+    /// Does something with the database; a panic of it is an error that names the log.
+    pub(super) fn unpanicked<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let error = self.panicked(&*panic);
+            Err(said_of_damage(error, &self.dir, &self.suspects))
+        })
     }
 
     async fn repair(&mut self) -> io::Result<()> {
@@ -39,6 +49,9 @@ impl Log {
         self.write(piece).await?;
         let now = self.verify().await?;
         *self.reached() = now;
+        let purged = self.get::<LogId>("purged")?;
+        let begins = purged.map_or(0, |id| id.index + 1);
+        self.begins.store(begins, Ordering::Release);
         self.flusher.barrier().await
     }
 

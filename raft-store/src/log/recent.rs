@@ -39,6 +39,21 @@ impl Inner {
     }
 }
 
+/// The first index of a range, and the one after its last.
+pub(super) fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(index) => *index,
+        Bound::Excluded(index) => index.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(index) => index.saturating_add(1),
+        Bound::Excluded(index) => *index,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, end)
+}
+
 impl Recent {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -78,16 +93,7 @@ impl Recent {
 
     /// The entries of a range, at least one, until there are so many bytes of them; none if not all of it is here.
     pub fn get(&self, range: &impl RangeBounds<u64>, bytes_max: usize) -> Option<Vec<Entry>> {
-        let from = match range.start_bound() {
-            Bound::Included(index) => *index,
-            Bound::Excluded(index) => index.checked_add(1)?,
-            Bound::Unbounded => return None,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(index) => index.checked_add(1)?,
-            Bound::Excluded(index) => *index,
-            Bound::Unbounded => return None,
-        };
+        let (from, end) = bounds(range);
         let inner = self.inner();
         let (first, next) = inner.span()?;
         if from < first || end > next || from >= end {

@@ -49,7 +49,12 @@ async fn start(dir: &Path, names: &[String], what: &str) -> Option<String> {
     match Handle::open(settings, Net::default().links(1)).await {
         Err(error) => Some(error.to_string()),
         Ok(handle) => {
-            handle.linearizable().await.unwrap();
+            if handle.linearizable().await.is_err() {
+                // It was found a moment after the start.
+                let why = tokio::time::timeout(Duration::from_secs(30), handle.failure()).await;
+                handle.shutdown().await;
+                return Some(why.unwrap_or_else(|_| panic!("{what}: neither leads nor fails")));
+            }
             handle.read(|state| {
                 for name in names {
                     assert!(

@@ -2,6 +2,7 @@
 //!
 //! Files are replaced whole: written beside, synced, renamed, the folder synced.
 
+use crate::aside;
 use crate::assignments::Desired;
 use api::proto::Assignments;
 use prost::Message;
@@ -131,6 +132,10 @@ impl Disk {
 /// # Errors
 /// When the disk refuses; the old file is then as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    aside(|| replace_here(path, bytes))
+}
+
+fn replace_here(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let fresh = path.with_extension("new");
     let fail = |action, path: &Path| {
         let path = path.to_owned();

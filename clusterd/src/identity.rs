@@ -184,6 +184,10 @@ impl Identity {
     /// # Errors
     /// When the disk refuses; the one before stays then.
     pub fn replace(&self, dir: &Path, vault: &Vault) -> Result<()> {
+        agent::aside(|| self.replace_here(dir, vault))
+    }
+
+    fn replace_here(&self, dir: &Path, vault: &Vault) -> Result<()> {
         let next = dir.with_extension("new");
         if next.exists() {
             fs::remove_dir_all(&next)

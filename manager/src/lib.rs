@@ -9,6 +9,7 @@
 //! [`identity`], [`certificate`], [`tls`], [`revoked`], [`dialer`], [`auth`] and [`proxy`] know neither Raft nor the state: a node that is
 //! only a worker uses them too. Never imports the overlay or the agent.
 
+mod aside;
 pub mod auth;
 pub mod backup;
 pub mod ca;

@@ -33,6 +33,7 @@ pub use services::scaling;
 pub use stacks::removal;
 pub(crate) use turns::Turns;
 
+use crate::aside::aside;
 use crate::clock::now;
 use crate::dialer::Dialer;
 use crate::dispatch::Overview;
@@ -90,6 +91,9 @@ pub(crate) struct Change<T> {
     pub answer: T,
 }
 
+/// A look at a state of more tasks is had aside.
+const FEW: usize = 2_000;
+
 impl Control {
     /// As a call wants to be answered.
     fn as_asked<T>(&self, request: &Request<T>) -> Self {
@@ -102,11 +106,15 @@ impl Control {
     /// Reads the state as it is after every write that was acknowledged before; or as it is here, where that is what
     /// was asked for.
     pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
-        if self.stale {
-            return Ok(self.handle.read(look));
+        if !self.stale {
+            self.ask().await?;
         }
-        self.ask().await?;
-        Ok(self.handle.read(look))
+        // A copy: nothing waits for a look that takes its time.
+        let state = self.handle.read(State::clone);
+        Ok(match state.tasks().len() {
+            ..=FEW => look(&state),
+            _ => aside(|| look(&state)),
+        })
     }
 
     /// [`Self::change`], for one stack.
@@ -137,7 +145,10 @@ impl Control {
         let mut refusals = 0;
         loop {
             let at = now();
-            let built = self.handle.read(|state| build(state, at));
+            // A copy: what is applied meanwhile does not wait for what is built.
+            let state = self.handle.read(State::clone);
+            let built = build(&state, at);
+            drop(state);
             let Change { ops, answer } = match built {
                 Ok(change) if !change.ops.is_empty() => change,
                 told if term.take().is_none() => return Ok(told?.answer),

@@ -2,6 +2,7 @@
 
 use super::services::task_ids;
 use super::{Change, Control, Refusal, deploy, lookup};
+use crate::aside::aside;
 use api::model::StackSpec;
 use api::proto::{
     DeployStackReply, DeployStackRequest, ListStacksReply, ListStacksRequest, RemoveStackReply,
@@ -10,6 +11,9 @@ use api::proto::{
 use api::state::{Op, State};
 use std::collections::BTreeSet;
 use tonic::Status;
+
+/// A stack of more services is planned aside: thousands take seconds.
+const SMALL: usize = 50;
 
 pub async fn list(control: &Control, _: ListStacksRequest) -> Result<ListStacksReply, Status> {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -36,7 +40,11 @@ pub async fn deploy(
     let spec = StackSpec::try_from(spec).map_err(Refusal::from)?;
     control
         .change_stack(&spec.name, |state, at| {
-            let (ops, answer) = deploy::plan(state, &spec, at, rand::random)?;
+            let plan = || deploy::plan(state, &spec, at, rand::random);
+            let (ops, answer) = match spec.services.len() {
+                ..=SMALL => plan(),
+                _ => aside(plan),
+            }?;
             Ok(Change { ops, answer })
         })
         .await

@@ -10,6 +10,7 @@
 //! has become of what it kept on disk: nothing is removed as unwanted before a manager has said all it wants;
 //! a lost manager stops nothing; what a secret or a config holds is in memory only, as long as a task uses it.
 
+mod aside;
 mod assignments;
 mod container;
 mod contents;
@@ -27,6 +28,7 @@ mod status;
 mod supervisor;
 mod volume;
 
+pub use aside::aside;
 pub use disk::{Disk, DiskError};
 pub use known::Known;
 pub use rpc::AgentService;
@@ -54,8 +56,10 @@ use volume::Volumes;
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How often the folders of ended tasks are looked through.
 const SWEEP: Duration = Duration::from_secs(600);
-/// How long a manager is looked for to say goodbye to.
+/// How long a manager is given to take a goodbye.
 const FAREWELL_BOUND: Duration = Duration::from_secs(6);
+/// The same, when there is none to begin with: it was looked for before.
+const FAREWELL_ALONE: Duration = Duration::from_secs(1);
 /// Assignments on their way from the session.
 const QUEUE: usize = 16;
 
@@ -86,12 +90,33 @@ pub struct Agent {
     manager: watch::Receiver<Option<String>>,
     known: Arc<Known>,
     standing: watch::Receiver<Option<Standing>>,
+    denied: watch::Receiver<Option<String>>,
     anew: Arc<Notify>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     farewell: CancellationToken,
     core: JoinHandle<()>,
     session: JoinHandle<()>,
+}
+
+/// Whether the managers hear a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hearing {
+    /// There is a session with one.
+    Heard,
+    /// They don't let it in, and say why.
+    Denied(String),
+    /// None was reached.
+    Silence,
+}
+
+/// How a node has left its cluster.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What could not be removed.
+    pub problems: Vec<String>,
+    /// Whether the managers know that it has left.
+    pub told: bool,
 }
 
 enum Command {
@@ -135,6 +160,7 @@ impl Agent {
         let (manager_tx, manager) = watch::channel(None);
         let known = Arc::new(Known::new(disk.clone(), known, manager.clone()));
         let (standing_tx, standing) = watch::channel(None);
+        let (denied_tx, denied) = watch::channel(None);
         let anew = Arc::new(Notify::new());
         let (assignments_tx, assignments) = mpsc::channel(QUEUE);
         let (commands, commands_rx) = mpsc::channel(1);
@@ -148,6 +174,7 @@ impl Agent {
             manager: manager_tx,
             known: known.clone(),
             standing: standing_tx,
+            denied: denied_tx,
             anew: anew.clone(),
             farewell: farewell.clone(),
         };
@@ -166,6 +193,7 @@ impl Agent {
             manager,
             known,
             standing,
+            denied,
             anew,
             commands,
             session: tokio::spawn(session.run(stop.clone())),
@@ -245,9 +273,26 @@ impl Agent {
         self.tools.overlay.shutdown().await;
     }
 
+    /// Whether the managers hear this node, which may take so long to find out.
+    pub async fn hearing(&self, bound: Duration) -> Hearing {
+        let (mut manager, mut denied) = (self.manager.clone(), self.denied.clone());
+        let found = async {
+            tokio::select! {
+                Ok(_) = manager.wait_for(Option::is_some) => Hearing::Heard,
+                Ok(why) = denied.wait_for(Option::is_some) => {
+                    Hearing::Denied(why.clone().unwrap_or_default())
+                }
+                else => Hearing::Silence,
+            }
+        };
+        tokio::time::timeout(bound, found)
+            .await
+            .unwrap_or(Hearing::Silence)
+    }
+
     /// Removes every container, network and assignment: this node leaves its cluster, and tells a manager so
-    /// if it can. Says what could not be removed.
-    pub async fn leave(mut self) -> Vec<String> {
+    /// if it can.
+    pub async fn leave(mut self) -> Left {
         let (tx, rx) = oneshot::channel();
         let mut problems = Vec::new();
         if self.commands.send(Command::RemoveAll(tx)).await.is_ok() {
@@ -257,23 +302,32 @@ impl Agent {
             );
         }
         self.farewell.cancel();
-        if tokio::time::timeout(FAREWELL_BOUND, &mut self.session)
-            .await
-            .is_err()
-        {
-            // It is down to the managers soon, and `node rm` removes it.
-            tracing::warn!("no manager could be told that this node has left");
-            self.stop.cancel();
-            let _ = self.session.await;
+        let bound = match self.hearing(Duration::ZERO).await {
+            Hearing::Heard => Some(FAREWELL_BOUND),
+            Hearing::Silence => Some(FAREWELL_ALONE),
+            // They have let it go.
+            Hearing::Denied(_) => None,
+        };
+        let mut told = true;
+        if let Some(bound) = bound {
+            told = tokio::time::timeout(bound, &mut self.session).await.is_ok();
         }
         self.stop.cancel();
+        if !told || bound.is_none() {
+            // Told to stop, or failed.
+            let _ = self.session.await;
+        }
+        if !told {
+            // It is down to the managers soon, and `node rm` removes it.
+            tracing::warn!("no manager could be told that this node has left");
+        }
         if let Err(error) = self.core.await {
             problems.push(error.to_string());
         }
         if let Err(error) = self.tools.overlay.purge().await {
             problems.push(error.to_string());
         }
-        problems
+        Left { problems, told }
     }
 }
 

@@ -115,6 +115,12 @@ impl agent_server::Agent for AgentService {
                         .await;
                 }
             }
+            // The managers hear of it in a moment.
+            Err(runtime::Error::NotFound(_) | runtime::Error::NotRunning(_)) => {
+                return Err(Status::failed_precondition(
+                    "its container has just ended; `clusterctl service ps` shows the task and the next one",
+                ));
+            }
             Err(error) => return Err(Status::failed_precondition(error.to_string())),
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(rx))))

@@ -67,6 +67,8 @@ pub struct Session {
     pub standing: watch::Sender<Option<Standing>>,
     /// What it says of itself has changed: the session begins anew.
     pub anew: Arc<Notify>,
+    /// Why the managers don't let this node in, while they don't: it was removed, say.
+    pub denied: watch::Sender<Option<String>>,
     /// The node leaves: what is left to tell is told, then goodbye, and that is all.
     pub farewell: CancellationToken,
 }
@@ -147,7 +149,7 @@ impl Session {
         let opened = timeout(OPEN_BOUND, client.session(ReceiverStream::new(rx))).await;
         let stream = match opened {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return ended(&status),
+            Ok(Err(status)) => return self.ended(&status),
             Err(_) => return End::Lost(format!("no answer within {} s", OPEN_BOUND.as_secs())),
         };
         self.serve(addr, stream, tx).await
@@ -177,6 +179,7 @@ impl Session {
                         Some(FromManager::Welcome(welcome)) => {
                             heart = Some(Heart::new(Pace::new(welcome.heartbeat_ms, welcome.dead_after_ms)));
                             self.known.set(welcome.managers);
+                            self.denied.send_replace(None);
                             self.manager.send_replace(Some(addr.to_owned()));
                             self.book.begin_session();
                             tracing::info!(manager = %addr, "session open");
@@ -205,7 +208,7 @@ impl Session {
                         None => {}
                     },
                     Ok(None) => return End::Lost("the manager ended the session".into()),
-                    Err(status) => return ended(&status),
+                    Err(status) => return self.ended(&status),
                 },
                 () = tick(heart.as_ref()) => {
                     if let Some(heart) = &mut heart {
@@ -249,6 +252,13 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn ended(&self, status: &Status) -> End {
+        if status.code() == Code::PermissionDenied {
+            self.denied.send_replace(Some(status.message().to_owned()));
+        }
+        ended(status)
     }
 
     /// What is to be told, if anything.

@@ -1,5 +1,6 @@
 //! The connection to a clusterd: its unix socket.
 
+use crate::patient::Patient;
 use anyhow::{Context, Result, anyhow, bail};
 use api::proto::{control_client::ControlClient, daemon_client::DaemonClient};
 use hyper_util::rt::TokioIo;
@@ -44,8 +45,8 @@ impl Interceptor for Mark {
 
 impl Client {
     /// What the cluster does.
-    pub fn control(&self) -> ControlClient<InterceptedService<Channel, Mark>> {
-        ControlClient::with_interceptor(self.channel.clone(), Mark(self.stale))
+    pub fn control(&self) -> ControlClient<InterceptedService<Patient, Mark>> {
+        ControlClient::with_interceptor(Patient(self.channel.clone()), Mark(self.stale))
             .max_decoding_message_size(MESSAGE_LIMIT)
     }
 
@@ -109,10 +110,16 @@ fn unreachable_text(path: &Path, error: &std::io::Error) -> anyhow::Error {
             "clusterd is not running here: nobody listens on {shown}; start it with `systemctl start clusterd` \
              (or `clusterd` as root), or set CLUSTERCTL_HOST"
         ),
-        ErrorKind::PermissionDenied => anyhow!(
-            "you may not use {shown}: be root, or join the group with `usermod -aG clusterd $USER` and log in \
-             again"
-        ),
+        ErrorKind::PermissionDenied => {
+            let has_group = matches!(nix::unistd::Group::from_name("clusterd"), Ok(Some(_)));
+            let first = match has_group {
+                true => "",
+                false => "make the group with `groupadd clusterd`, start clusterd anew, ",
+            };
+            anyhow!(
+                "you may not use {shown}: be root, or {first}join the group with `usermod -aG clusterd $USER` and log in again"
+            )
+        }
         _ => anyhow!("can't connect to {shown}: {error}"),
     }
 }

@@ -32,6 +32,7 @@ pub fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let part = match cause.downcast_ref::<tonic::Status>() {
+            Some(status) if status.message().is_empty() => status.code().to_string(),
             Some(status) => status.message().to_owned(),
             None => cause.to_string(),
         };

@@ -7,6 +7,7 @@ mod failure;
 mod names;
 mod output;
 mod passphrase;
+mod patient;
 mod progress;
 mod time;
 

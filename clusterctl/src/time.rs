@@ -39,6 +39,12 @@ pub fn length_ms(text: &str) -> Result<u64> {
     }
 }
 
+/// A length of time as [`length_ms`] takes it.
+pub fn shown_length(ms: u64) -> String {
+    let length = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    format!("{length:#}").replace(' ', "")
+}
+
 /// A point in time: `2026-01-02T03:04:05Z`.
 pub fn show(at_ms: i64) -> String {
     // To the second: who compares more precisely takes JSON.
@@ -101,6 +107,13 @@ mod tests {
         assert_eq!(ago(at(119), now), "1 minute ago");
         assert_eq!(ago(at(7200), now), "2 hours ago");
         assert_eq!(ago(at(-5), now), "less than a second ago");
+    }
+
+    #[test]
+    fn a_length_is_shown_as_it_is_read() {
+        for text in ["6h", "30m", "1h30m", "1m30s"] {
+            assert_eq!(shown_length(length_ms(text).unwrap()), text);
+        }
     }
 
     #[test]

@@ -154,7 +154,12 @@ async fn within<T>(
             "can't reach a manager: {}; is clusterd running there, part of a cluster, and its port open to this machine?",
             root_cause(&status)
         ),
-        Ok(Err(status)) => bail!("{}", status.message()),
+        // A worker's door doesn't know these calls.
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => bail!(
+            "{manager} is no manager of a cluster but one of its workers: join at a manager's address, which `clusterctl node \
+             ls` shows on any node of it"
+        ),
+        Ok(Err(status)) => bail!("{}", told(manager, &status)),
         Err(_) => bail!(
             "the manager at {manager} did not answer within {} s",
             BOUND.as_secs()
@@ -162,9 +167,24 @@ async fn within<T>(
     }
 }
 
+/// What was answered; a status without a text is at least named.
+fn told(manager: &str, status: &tonic::Status) -> String {
+    match status.message() {
+        "" => format!("{manager} refused: {}", status.code()),
+        text => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{clocks, with_port};
+    use super::{clocks, told, with_port};
+
+    #[test]
+    fn no_refusal_is_without_a_text() {
+        let empty = tonic::Status::new(tonic::Code::Internal, "");
+        assert_eq!(told("m:1", &empty), "m:1 refused: Internal error");
+        assert_eq!(told("m:1", &tonic::Status::internal("why")), "why");
+    }
 
     #[test]
     fn a_clock_an_hour_off_is_told_from_one_that_is_not() {

@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::places::Places;
 use crate::vault::Vault;
 use crate::waiting::Waiting;
-use agent::Agent;
+use agent::{Agent, Hearing, Left};
 use anyhow::{Context, Result, bail};
 use api::model::{ClusterCa, ClusterSpec, JoinToken, Lock, NodeDescription, Role, UnlockKey};
 use api::proto::agent_server::AgentServer;
@@ -37,6 +37,8 @@ const CONNECTION_AGE: Duration = Duration::from_secs(3_600);
 const DRAIN_BOUND: Duration = Duration::from_secs(3);
 /// How long the managers are given to let a node go.
 const GOODBYE_BOUND: Duration = Duration::from_secs(15);
+/// How long a worker that leaves looks for a manager to tell.
+const HEARING_BOUND: Duration = Duration::from_secs(3);
 
 /// What a membership takes from its machine.
 pub struct Setup<'a> {
@@ -389,6 +391,16 @@ impl Member {
     }
 
     async fn goodbye(&self) -> Result<()> {
+        // A manager's own vote is what matters there, and what is asked for next.
+        if self.duty.handle().is_none()
+            && self.agent.hearing(HEARING_BOUND).await == Hearing::Silence
+        {
+            let known = self.agent.managers().join(", ");
+            bail!(
+                "no manager can be told that this machine leaves (known: {known}): bring one back, or leave all the same \
+                 with `clusterctl leave --force` and remove the node there once a manager is back"
+            );
+        }
         self.duty
             .resign(GOODBYE_BOUND)
             .await
@@ -415,16 +427,16 @@ impl Member {
         self.duty.end().await;
     }
 
-    /// Stops it, and removes every container and network of it. Says what could not be removed.
-    pub async fn leave(self) -> Vec<String> {
+    /// Stops it, and removes every container and network of it.
+    pub async fn leave(self) -> Left {
         self.control.set(None);
         Self::stop_keeping(self.keeper, &self.keeper_stop).await;
-        let mut problems = self.agent.leave().await;
+        let mut left = self.agent.leave().await;
         self.stop.cancel();
         end_server(self.server).await;
         self.duty.end().await;
-        problems.dedup();
-        problems
+        left.problems.dedup();
+        left
     }
 }
 

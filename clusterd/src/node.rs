@@ -17,9 +17,10 @@ use crate::member::{self, Member, Setup};
 use crate::places::Places;
 use crate::vault::Vault;
 use crate::waiting::Waiting;
+use agent::Left;
 use anyhow::{Result, bail};
 use api::convert;
-use api::model::{JoinToken, Role};
+use api::model::{JoinToken, NodeId, Role};
 use api::proto::{DaemonInfo, InitReply, InitRequest, JoinDone, JoinProgress, JoinRequest};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -372,9 +373,9 @@ impl Node {
             {
                 tracing::warn!("taking the join back: {error:#}");
             }
-            let problems = member.leave().await;
+            let left = member.leave().await;
             self.undo();
-            for problem in problems {
+            for problem in left.problems {
                 tracing::error!(%problem, "taking the join back");
             }
             return Err(error);
@@ -391,14 +392,15 @@ impl Node {
         Ok((done, message))
     }
 
-    /// Takes this machine out of its cluster. Says what could not be removed.
+    /// Takes this machine out of its cluster; and its id there.
     ///
     /// # Errors
-    /// When it belongs to none, or the cluster would be lost by it and that is not forced.
-    pub async fn leave(&self, force: bool) -> Result<Vec<String>> {
+    /// When it belongs to none; or the cluster would be lost by it or can't be told, and that is not forced.
+    pub async fn leave(&self, force: bool) -> Result<(Left, NodeId)> {
         let mut slot = self.member.write().await;
         if force && let Some(waiting) = self.waiting.lock().await.take() {
-            return Ok(self.leave_locked(waiting).await);
+            let node = waiting.node();
+            return Ok((self.leave_locked(waiting).await, node));
         }
         self.refuse_locked()?;
         let Some(member) = slot.as_mut() else {
@@ -408,17 +410,18 @@ impl Node {
             }
         };
         member.say_goodbye(force).await?;
-        let mut problems = match slot.take() {
+        let node = member.papers().load().who.node;
+        let mut left = match slot.take() {
             Some(member) => member.leave().await,
-            None => Vec::new(),
+            None => Left::default(),
         };
         if let Err(error) = Identity::remove(&self.places.identity()) {
-            problems.push(format!("{error:#}"));
+            left.problems.push(format!("{error:#}"));
         }
         self.remove_state();
         self.shown.send_replace(None);
         tracing::info!("left the cluster");
-        Ok(problems)
+        Ok((left, node))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::identity::{Identity, Papers};
 use crate::member::{Setup, describe};
-use agent::Agent;
+use agent::{Agent, Left};
 use anyhow::{Context, Result};
-use api::model::Role;
+use api::model::{NodeId, Role};
 use api::proto::Hello;
 use bytes::Bytes;
 use manager::dialer::Dialer;
@@ -42,13 +42,18 @@ impl Waiting {
         (self.papers, self.agent)
     }
 
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.papers.load().who.node
+    }
+
     /// Stops it; containers and networks stay.
     pub async fn shutdown(self) {
         self.agent.shutdown().await;
     }
 
-    /// Stops it, and removes every container and network of it. Says what could not be removed.
-    pub async fn leave(self) -> Vec<String> {
+    /// Stops it, and removes every container and network of it.
+    pub async fn leave(self) -> Left {
         self.agent.leave().await
     }
 }

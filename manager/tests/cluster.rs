@@ -178,7 +178,9 @@ async fn a_worker_may_look_and_nothing_else() {
         told
     );
     let exec = tokio_stream::iter([ExecInput::default()]);
-    assert_eq!(refused(control.exec(exec).await.map(drop)), told);
+    let (code, text) = refused(control.exec(exec).await.map(drop));
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.contains("--worker-exec=true"), "{text}");
     let (code, text) = refused(
         RaftClient::new(hand.dialer.manager(&boss.addr))
             .vote(VoteRequest::default())

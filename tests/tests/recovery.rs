@@ -99,7 +99,14 @@ fn scheduled(manager: &Node<'_>, dir: &Path) -> Result<()> {
     };
     // A folder that can't be made: `status` says so, and nothing else is wrong.
     std::fs::write(dir.with_extension("file"), "")?;
+    let shown = ["clusterctl", "backup", "schedule"];
+    assert!(manager.run_ok(shown)?.contains("No backups are made"));
     schedule(&dir.with_extension("file"))?;
+    let plan = manager.run_json(shown.into_iter().chain(["--format", "json"]))?;
+    assert_eq!(
+        (&plan["every_ms"], &plan["keep"]),
+        (&3_600_000.into(), &2.into())
+    );
     wait_for("the failure is told", LIMIT, || {
         let said = manager.run_ok(["clusterctl", "status"])?;
         Ok(said.contains("the scheduled backup was not made on node1"))

@@ -90,7 +90,11 @@ fn parse(text: &str) -> Result<Vec<PublishedPort>, (String, String)> {
         }
         Some((left, target)) => match left.rsplit_once(':') {
             None => (left, target),
-            Some((_, published)) => {
+            Some((host, published)) => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                if !host.is_empty() && host.parse::<std::net::IpAddr>().is_err() {
+                    return Err((format!("{shown:?} is no port mapping"), usage.into()));
+                }
                 return Err((
                     format!("{shown:?}: {HOST_IP}"),
                     format!("write \"{published}:{target}\""),
@@ -256,6 +260,10 @@ mod tests {
             (
                 "[::1]:8080:80",
                 "\"[::1]:8080:80\": a host address is not supported yet; write \"8080:80\"",
+            ),
+            (
+                "5000:5000:5000:1",
+                "\"5000:5000:5000:1\" is no port mapping; write it as \"8080:80\", with /udp for UDP",
             ),
             (
                 "8000-8010:80",

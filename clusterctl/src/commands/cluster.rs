@@ -45,13 +45,13 @@ enum Command {
 /// Heartbeats and history, at `init` and later.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PaceArgs {
-    /// How often each node says that it is there [default: 1s]
+    /// How often each node says that it is there [a new cluster's: 1s]
     #[arg(long, value_name = "TIME", value_parser = crate::time::millis)]
     pub heartbeat: Option<u32>,
-    /// A node not heard of for this long is down, and its tasks are replaced [default: 3s]
+    /// A node not heard of for this long is down, and its tasks are replaced [a new cluster's: 3s]
     #[arg(long, value_name = "TIME", value_parser = crate::time::millis)]
     pub dead_after: Option<u32>,
-    /// Ended tasks kept of each slot [default: 5]
+    /// Ended tasks kept of each slot; more while restarts are counted by them [a new cluster's: 5]
     #[arg(long, value_name = "COUNT")]
     pub task_history: Option<u32>,
 }

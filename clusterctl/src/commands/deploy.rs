@@ -62,10 +62,14 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         stack: Some(args.stack.clone()),
         ..ListServicesRequest::default()
     };
-    // What has changed may start and then fail: it is looked at a moment longer.
-    let changed = !(done.created.is_empty() && done.updated.is_empty());
-    let steady = if changed { STEADY } else { Duration::ZERO };
-    wait::services_running(client, &filter, Duration::from_secs(args.timeout), steady).await?;
+    // What starts may fail then, also what a deploy before this one has begun: it is looked at a moment longer.
+    let wait = wait::Wait {
+        bound: Duration::from_secs(args.timeout),
+        steady: STEADY,
+        exact: false,
+        cure: "`clusterctl stack rm` takes the stack back",
+    };
+    wait::services_running(client, &filter, wait).await?;
     output::line(format!("Stack {} is deployed: all tasks run.", args.stack))
 }
 

@@ -27,6 +27,9 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         .await?
         .into_inner();
     progress.finish();
+    if !left.advice.is_empty() {
+        progress.note(&left.advice);
+    }
     if left.problems.is_empty() {
         return output::line("This machine has left its cluster.");
     }

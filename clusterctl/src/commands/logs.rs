@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::time::point;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use api::proto::{LogRecord, LogsRequest};
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use std::io::Write;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  clusterctl service logs shop_web\n  clusterctl service logs -f --tail 20 -t \
-                        shop_web.1\n  clusterctl service logs --since 10m shop_redis"
+                        shop_web.1\n  clusterctl service logs --since 10m shop_redis\n\nWhere a node's part is missing that is said, and the exit code is 1."
 )]
 pub struct Args {
     /// Go on printing what is written
@@ -47,23 +47,35 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         until: time(&args.until)?,
     };
     let mut stream = client.control().logs(request).await?.into_inner();
+    let mut missing = String::new();
     loop {
         let record = tokio::select! {
             record = stream.message() => record?,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            // What ends a log that is followed is no failure.
+            _ = tokio::signal::ctrl_c(), if args.follow => return Ok(()),
         };
         match record {
+            // Of several tasks of one slot that ran on one node, it is said once.
+            Some(record) if !record.notice.is_empty() => {
+                if missing != record.notice {
+                    // With stderr closed there is nobody to tell.
+                    drop(writeln!(
+                        std::io::stderr().lock(),
+                        "clusterctl: {}",
+                        record.notice
+                    ));
+                    missing = record.notice;
+                }
+            }
             Some(record) => write(&record, args.timestamps, args.raw)?,
-            None => return Ok(()),
+            None if missing.is_empty() => return Ok(()),
+            None => bail!("this is not the whole log"),
         }
     }
 }
 
-/// The container's stderr goes to ours, its stdout to ours; what the reader should know goes to stderr.
+/// The container's stderr goes to ours, its stdout to ours.
 fn write(record: &LogRecord, timestamps: bool, raw: bool) -> std::io::Result<()> {
-    if !record.notice.is_empty() {
-        return writeln!(std::io::stderr().lock(), "clusterctl: {}", record.notice);
-    }
     let mut line = Vec::with_capacity(record.line.len() + 64);
     if !raw {
         write!(line, "{}@{} | ", record.task, record.node)?;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
                   was changed after the backup is lost. If a manager is left, `clusterctl init --force-new-cluster` there \
                   loses less.\n\nGive the machine an address that a manager had: that is where the workers \
                   look.\n\nExamples:\n  clusterctl restore /root/cluster.backup\n  clusterctl restore --advertise-addr \
-                  192.168.205.10 --passphrase-file /root/pass /root/cluster.backup"
+                  192.168.205.10 /root/cluster.backup"
 )]
 pub struct Args {
     /// The backup

@@ -91,7 +91,11 @@ async fn wait(client: &Client, name: &str, id: String, role: Role) -> Result<()>
             );
         }
         let down = row.node.status.state != NodeState::Ready;
-        let also = if down { ", once it is back" } else { "" };
+        let also = if down {
+            ", once it is back (Ctrl-C ends the wait and nothing else)"
+        } else {
+            ""
+        };
         progress.say(&format!("{name}: {step}{also}"));
         if Instant::now() >= end {
             progress.finish();

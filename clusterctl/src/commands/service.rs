@@ -53,10 +53,10 @@ enum Command {
     /// Change how many tasks services have
     #[command(after_help = "Example:\n  clusterctl service scale shop_web=3 shop_redis=1")]
     Scale {
-        /// Don't wait until all tasks run
+        /// Don't wait until all tasks run, and those that are too many have ended
         #[arg(short, long)]
         detach: bool,
-        /// How long to wait until all tasks run
+        /// How long to wait for that
         #[arg(long, value_name = "SECONDS", default_value_t = 300)]
         timeout: u64,
         /// Services and how many tasks each is to have
@@ -143,13 +143,13 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                     services: names,
                     stack: None,
                 };
-                wait::services_running(
-                    client,
-                    &filter,
-                    Duration::from_secs(timeout),
-                    Duration::ZERO,
-                )
-                .await?;
+                let wait = wait::Wait {
+                    bound: Duration::from_secs(timeout),
+                    steady: Duration::ZERO,
+                    exact: true,
+                    cure: "another `clusterctl service scale` takes it back",
+                };
+                wait::services_running(client, &filter, wait).await?;
             }
             Ok(())
         }

@@ -53,11 +53,14 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Ok(status) => show(info, status.into_inner(), args.format.format),
         Err(status) if status.code() == Code::Unavailable && !client.is_stale() => {
             let why = status.message().to_owned();
-            let known = client.stale().control();
-            let known = { known }.get_status(GetStatusRequest {}).await;
-            if let Ok(known) = known {
-                show(info, known.into_inner(), args.format.format)?;
-                output::line("")?;
+            // A worker knows nothing by itself.
+            if info.role == "manager" {
+                let known = client.stale().control();
+                let known = { known }.get_status(GetStatusRequest {}).await;
+                if let Ok(known) = known {
+                    show(info, known.into_inner(), args.format.format)?;
+                    output::line("")?;
+                }
             }
             Err(anyhow!(why))
         }

@@ -12,22 +12,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(100);
+/// How much longer tasks have to have run on when some have failed meanwhile.
+const AFTER_TROUBLE: u32 = 5;
 
 /// Ctrl-C while waiting: what was asked for goes on.
 fn interrupted(what: &str) -> anyhow::Error {
     Interrupted(format!("interrupted; {what} goes on by itself")).into()
 }
 
-/// Waits until services run as many tasks as they should, and the same tasks have run on for `steady`.
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    /// How long.
+    pub bound: Duration,
+    /// How long the same tasks have to have run on.
+    pub steady: Duration,
+    /// Whether the tasks that are too many have to have ended, too.
+    pub exact: bool,
+    /// What takes it back, for a person.
+    pub cure: &'static str,
+}
+
+/// Waits until services run as many tasks as they should.
 ///
 /// # Errors
 /// At the bound: which services are short, and why.
 pub async fn services_running(
     client: &Client,
     filter: &ListServicesRequest,
-    bound: Duration,
-    steady: Duration,
+    wait: Wait,
 ) -> Result<()> {
+    let Wait {
+        bound,
+        exact,
+        mut steady,
+        cure,
+    } = wait;
     let end = Instant::now() + bound;
     let mut settled: Option<(Instant, BTreeSet<TaskId>)> = None;
     let mut progress = Progress::start();
@@ -39,25 +59,30 @@ pub async fn services_running(
             .await?
             .into_inner();
         let services: Vec<ServiceRow> = all(reply.services)?;
-        let said = services
+        let mut said: Vec<String> = services
             .iter()
             .map(|s| format!("{} {}/{}", s.service.spec.name, s.running, s.wanted))
-            .collect::<Vec<_>>()
-            .join("   ");
-        progress.say(&said);
+            .collect();
         // Not only enough, but of the version asked for: while old tasks are replaced one by one, enough run.
         let mut waiting = Vec::new();
-        for service in &services {
+        for (service, said) in services.iter().zip(&mut said) {
             let request = ListTasksRequest {
                 service: Some(service.service.id.to_string()),
                 ..ListTasksRequest::default()
             };
-            if service.running < service.wanted
+            if exact
+                || service.running < service.wanted
                 || service.service.meta.created_at != service.service.meta.updated_at
             {
                 // Troubles of earlier versions are history.
-                let (tasks, earlier): (Vec<TaskRow>, Vec<TaskRow>) = fetch(client, request)
-                    .await?
+                let all = fetch(client, request).await?;
+                let live = all.iter().filter(|row| !row.task.status.state.is_ended());
+                let stopping = live.count().saturating_sub(service.wanted as usize);
+                if exact && stopping > 0 {
+                    said.push_str(&format!(", {stopping} stopping"));
+                    waiting.push(service.service.spec.name.clone());
+                }
+                let (tasks, earlier): (Vec<TaskRow>, Vec<TaskRow>) = all
                     .into_iter()
                     .partition(|t| t.task.template_revision == service.service.template_revision);
                 let old = earlier.iter().any(|t| !t.task.status.state.is_ended());
@@ -74,6 +99,12 @@ pub async fn services_running(
                     }
                 }
             }
+        }
+        waiting.dedup();
+        progress.say(&said.join("   "));
+        if !last_note.is_empty() {
+            // One that fails a moment after each of its starts has run for a moment, too.
+            steady = steady.max(wait.steady * AFTER_TROUBLE);
         }
         if waiting.is_empty() {
             let running = if steady.is_zero() {
@@ -99,18 +130,25 @@ pub async fn services_running(
                 .iter()
                 .map(|(name, why)| format!("{name}: {why}"))
                 .collect();
+            if waiting.is_empty() {
+                // They run just now, and have not for long.
+                let of_tasks = last_note.keys().filter_map(|name| name.rsplit_once('.'));
+                waiting.extend(of_tasks.map(|(service, _)| service.to_owned()));
+                waiting.dedup();
+            }
+            let example = waiting.first().map_or("SERVICE", String::as_str);
             bail!(
-                "not all tasks run after {} s: {}{}{}; the cluster goes on trying: `clusterctl service ps` shows the tasks, \
-                 `clusterctl stack rm` takes a stack back",
+                "not all is as it should be after {} s: {}{}{}; the cluster goes on trying: `clusterctl service ps {example}` shows the \
+                 tasks, `clusterctl service logs {example}` what they said, {cure}",
                 bound.as_secs(),
                 waiting.join(", "),
                 if reasons.is_empty() { "" } else { " — " },
-                reasons.join("; ")
+                reasons.join("; "),
             );
         }
         tokio::select! {
             () = tokio::time::sleep(STEP) => {}
-            _ = tokio::signal::ctrl_c() => return Err(interrupted("the deployment")),
+            _ = tokio::signal::ctrl_c() => return Err(interrupted("what was asked for")),
         }
     }
 }
@@ -210,7 +248,11 @@ fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<Str
         if !trouble || why.is_empty() || last.get(&row.name) == Some(&why) {
             continue;
         }
-        progress.note(&format!("{} {}: {why}", row.name, state.as_str()));
+        let place = match &row.hostname {
+            Some(node) => format!("{} on {node}", row.name),
+            None => row.name.clone(),
+        };
+        progress.note(&format!("{place} {}: {why}", state.as_str()));
         if last.is_empty() {
             progress.note("(waiting on; Ctrl-C ends the wait and nothing else)");
         }

@@ -81,8 +81,15 @@ impl daemon_server::Daemon for Daemon {
         let left = left
             .await
             .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
-        left.map(|problems| Response::new(LeaveReply { problems }))
-            .map_err(|error| refused(&error))
+        let (left, node) = left.map_err(|error| refused(&error))?;
+        let advice = match left.told {
+            true => String::new(),
+            false => format!(
+                "No manager could be told. Once one is back, run there: clusterctl node rm --force {node}"
+            ),
+        };
+        let problems = left.problems;
+        Ok(Response::new(LeaveReply { problems, advice }))
     }
 
     async fn unlock(

@@ -6,6 +6,7 @@ use crate::follow::Verdict;
 use crate::identity::{Identity, Papers, Who};
 use crate::instance;
 use crate::waiting::Waiting;
+use agent::Left;
 use anyhow::{Context, Result, bail};
 use api::model::UnlockKey;
 use std::sync::Arc;
@@ -119,15 +120,15 @@ impl Node {
     }
 
     /// Takes a machine out of its cluster that nobody can unlock. Says what could not be removed.
-    pub(super) async fn leave_locked(&self, waiting: Waiting) -> Vec<String> {
-        let mut problems = waiting.leave().await;
+    pub(super) async fn leave_locked(&self, waiting: Waiting) -> Left {
+        let mut left = waiting.leave().await;
         if let Err(error) = Identity::remove(&self.places.identity()) {
-            problems.push(format!("{error:#}"));
+            left.problems.push(format!("{error:#}"));
         }
         self.remove_state();
         self.control.set(None);
         self.shown.send_replace(None);
         tracing::warn!("left the cluster, locked: its managers don't know of it");
-        problems
+        left
     }
 }

@@ -212,7 +212,7 @@ impl Node {
             match ready.await {
                 Ok(revision) => Ok((member, revision)),
                 Err(error) => {
-                    for problem in member.leave().await {
+                    for problem in member.leave().await.problems {
                         tracing::error!(%problem, "taking the restore back");
                     }
                     Err(error)

@@ -89,6 +89,12 @@ pub enum Denied {
     /// A worker's operator wants what only managers' may.
     #[error("this node is a worker: run it on a manager ({0})")]
     Worker(String),
+    /// A worker's operator wants into a container, and the cluster doesn't let them.
+    #[error(
+        "this node is a worker, and the cluster is set not to let workers exec: run it on a manager ({0}), where `clusterctl \
+         cluster update --worker-exec=true` allows it"
+    )]
+    WorkerExec(String),
 }
 
 /// Decides over a call. `claim` is what the call says of its first caller.
@@ -162,7 +168,7 @@ pub fn decide(
     match access {
         Access::Anyone | Access::Node | Access::Renew | Access::Read => Ok(origin),
         Access::Exec if by_worker && !policy.worker_exec() => {
-            Err(Denied::Worker(policy.managers()))
+            Err(Denied::WorkerExec(policy.managers()))
         }
         Access::Inspect | Access::Operate if by_worker => Err(Denied::Worker(policy.managers())),
         Access::Inspect | Access::Operate | Access::Exec => Ok(origin),

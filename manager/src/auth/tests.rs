@@ -166,7 +166,7 @@ fn exec_from_a_worker_is_the_clusters_choice() {
     assert!(decide(exec, &peer(Role::Worker), None, &MANAGER).is_ok());
     assert!(matches!(
         decide(exec, &peer(Role::Worker), None, &closed),
-        Err(Denied::Worker(_))
+        Err(Denied::WorkerExec(_))
     ));
     assert!(decide(exec, &peer(Role::Manager), None, &closed).is_ok());
 }

@@ -51,13 +51,17 @@ pub async fn exec(
     let mut client = AgentClient::new(control.dialer.node(&place.addr, place.node));
     match timeout(BOUND, client.exec(begin.chain(rest))).await {
         Ok(Ok(response)) => Ok(Box::pin(response.into_inner())),
-        Ok(Err(status)) if status.code() == Code::Unavailable => Err(Status::unavailable(format!(
-            "exec: node {} of task {}: {}",
-            place.hostname,
-            place.name,
-            reason(&status)
-        ))),
-        Ok(Err(status)) => Err(Status::new(status.code(), status.message())),
+        Ok(Err(status)) => {
+            let why = match status.code() {
+                Code::Unavailable => reason(&status),
+                _ => status.message().to_owned(),
+            };
+            let (task, node) = (place.name, place.hostname);
+            Err(Status::new(
+                status.code(),
+                format!("exec: task {task} on {node}: {why}"),
+            ))
+        }
         Err(_) => Err(Status::unavailable(format!(
             "exec: node {} did not answer within {} s",
             place.hostname,

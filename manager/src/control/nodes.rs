@@ -155,6 +155,13 @@ pub async fn remove(
     let is_manager = managers
         .iter()
         .any(|manager| manager.peer.node_id == node.id);
+    if is_manager && managers.iter().filter(|manager| manager.voter).count() <= 1 {
+        return Err(Refusal::first(format!(
+            "node {name} is the only manager: without it there is no cluster; to end the cluster, run `clusterctl leave \
+             --force` on it"
+        ))
+        .into());
+    }
     if !request.force {
         if node.status.state == NodeState::Ready {
             return Err(Refusal::first(format!(
@@ -177,12 +184,6 @@ pub async fn remove(
         }
     }
     if is_manager {
-        if managers.iter().filter(|manager| manager.voter).count() <= 1 {
-            return Err(Refusal::first(format!(
-                "node {name} is the only manager: without it there is no cluster"
-            ))
-            .into());
-        }
         if node.id == control.me {
             return Err(Refusal::first(format!(
                 "node {name} leads the cluster: run `clusterctl leave` on it instead"

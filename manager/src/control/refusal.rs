@@ -58,10 +58,36 @@ impl Refusal {
     }
 }
 
+/// A text is a header of the answer, of which HTTP/2 takes little: so many lines of it are told, and bytes.
+const LINES_MAX: usize = 20;
+const BYTES_MAX: usize = 4096;
+
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, refusal.text)
+        Self::new(refusal.code, shortened(refusal.text))
     }
+}
+
+/// The beginning of a text that is too long, and how much is left out.
+fn shortened(text: String) -> String {
+    let lines = text.lines().count();
+    if lines <= LINES_MAX && text.len() <= BYTES_MAX {
+        return text;
+    }
+    let (mut short, mut told) = (String::new(), 0);
+    for line in text.lines().take(LINES_MAX) {
+        if short.len() + line.len() > BYTES_MAX {
+            break;
+        }
+        short.push_str(line);
+        short.push('\n');
+        told += 1;
+    }
+    if told == 0 {
+        short.extend(text.chars().take(BYTES_MAX / 4));
+        return short + " …";
+    }
+    short + &format!("… and {} more", lines - told)
 }
 
 impl From<ConvertError> for Refusal {
@@ -107,5 +133,27 @@ pub fn propose_status(error: ProposeError, written: bool) -> Status {
         )),
         ProposeError::Unavailable(cause) if !written => retry_elsewhere(cause),
         ProposeError::Unavailable(cause) => Status::unavailable(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn a_long_text_is_told_from_its_beginning() {
+        assert_eq!(shortened("a\nb".into()), "a\nb");
+        let many: Vec<String> = (0..500).map(|n| format!("service s{n}: no")).collect();
+        let short = shortened(many.join("\n"));
+        assert!(short.starts_with("service s0: no\n"), "{short}");
+        assert!(
+            short.ends_with("service s19: no\n… and 480 more"),
+            "{short}"
+        );
+        let wide = ["ä".repeat(1500), "b".repeat(3000)].join("\n");
+        let short = shortened(wide);
+        assert!(short.ends_with("ä\n… and 1 more"), "{short}");
+        let one = shortened("ä".repeat(9000));
+        assert!(one.ends_with("ä …") && one.len() < 4096, "{}", one.len());
     }
 }

@@ -142,7 +142,7 @@ impl Upstream for Workers {
         } else {
             let tried: Vec<_> = failures.into_iter().map(|failure| failure.cause).collect();
             format!(
-                "no manager can be reached: {}; if they are elsewhere now and don't find this node either, say where with `clusterctl node update self --manager ADDRESS`",
+                "no manager can be reached: {}; is clusterd running there, and unlocked? If they are elsewhere now and don't find this node either, say where with `clusterctl node update self --manager ADDRESS`",
                 tried.join("; ")
             )
         };

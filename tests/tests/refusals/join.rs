@@ -186,3 +186,49 @@ fn a_machine_that_may_not_join_is_told_why_and_stays_as_it_was() {
         .expect("joins");
     assert_eq!(count(&first, &["node", "ls"]), 2);
 }
+
+#[test]
+fn a_worker_takes_nobody_in_and_leaves_unheard_only_when_forced() {
+    let lab = Lab::builder().nodes(3).init(false).up().expect("a lab");
+    let (manager, worker, joiner) = (lab.node(1), lab.node(2), lab.node(3));
+    ctl(&manager, &["init"]).checked().expect("init");
+    let good = token(&manager, &["worker"]);
+    let address = manager.address().to_string();
+    ctl(&worker, &["join", "--token", &good, &address])
+        .checked()
+        .expect("joins");
+    let at_worker = worker.address().to_string();
+    refused(
+        &joiner,
+        &["join", "--token", &good, &at_worker],
+        &[&at_worker, "one of its workers", "clusterctl node ls"],
+    );
+    assert_belongs_to_none(&joiner);
+
+    manager.stop().expect("stops");
+    refused(
+        &worker,
+        &["leave"],
+        &[
+            "no manager can be told",
+            &address,
+            "clusterctl leave --force",
+        ],
+    );
+    let left = ctl(&worker, &["leave", "--force"]);
+    assert_says(&left, 0, &["clusterctl node rm --force"]);
+    assert_belongs_to_none(&worker);
+    manager.start().expect("starts");
+    wait_for("the manager leads", LIMIT, || {
+        Ok(ctl(&manager, &["node", "ls"]).code() == 0)
+    })
+    .expect("leads");
+    // Word for word what it was told to run.
+    let words = left
+        .stderr
+        .lines()
+        .find_map(|line| line.split_once("there: "));
+    let words: Vec<&str> = words.expect("a command").1.split(' ').collect();
+    manager.run_ok(words).expect("removes the node");
+    assert_eq!(count(&manager, &["node", "ls"]), 1);
+}

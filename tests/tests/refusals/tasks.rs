@@ -223,6 +223,11 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
     ] {
         refused(&node, words, parts);
     }
+    assert_says(
+        &ctl(&node, &["exec", "-w", "/nosuch", "one_a.1", "ls"]),
+        127,
+        &["can't enter the folder /nosuch"],
+    );
     let wanted = &listed(&node, &["service", "ls"]);
     assert!(
         wanted
@@ -267,4 +272,32 @@ fn a_deploy_does_not_wait_for_what_is_not_started_again() {
     deploy(&node, &once(0, "{condition: on-failure}"), &["job"])
         .checked()
         .expect("done");
+}
+
+#[test]
+fn what_fails_again_and_again_is_never_called_deployed_and_what_is_scaled_away_has_ended() {
+    let lab = Lab::builder().nodes(1).up().expect("a lab");
+    let node = lab.node(1);
+    load_busybox(&node);
+    let loops = "services:\n  a:\n    image: busybox:1\n    command: sh -c 'sleep 0.4; exit 3'\n    deploy: {restart_policy: {delay: 1s}}\n";
+    for _ in 0..3 {
+        let again = deploy(&node, loops, &["--timeout", "5", "loops"]);
+        assert_says(
+            &again,
+            1,
+            &[
+                "loops_a.1",
+                "exit code 3",
+                "clusterctl service logs loops_a",
+            ],
+        );
+    }
+    let many = "services:\n  a:\n    image: busybox:1\n    command: [sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']\n    deploy: {replicas: 3}\n";
+    assert_says(&deploy(&node, many, &["many"]), 0, &[]);
+    let scaled = ctl(&node, &["service", "scale", "many_a=1"]);
+    assert_says(&scaled, 0, &["many_a 1/1"]);
+    let tasks = listed(&node, &["service", "ps", "many_a"]);
+    let live = tasks.as_array().expect("a list").iter();
+    let live = live.filter(|row| row["status"]["state"] == "running");
+    assert_eq!(live.count(), 1, "{tasks}");
 }

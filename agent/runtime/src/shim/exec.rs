@@ -72,7 +72,20 @@ fn start(folder: &Folder) -> Result<i32, String> {
     // The next exec has its own.
     let _ = fs::remove_file(&file);
     close_own_streams();
-    built.map(|pid| pid.as_raw())
+    built
+        .map(|pid| pid.as_raw())
+        .map_err(|text| named(text, exec.cwd.as_deref()))
+}
+
+/// libcontainer doesn't say that it is the folder which it can't enter.
+fn named(text: String, cwd: Option<&Path>) -> String {
+    match cwd {
+        Some(dir) if text.contains("failed to unix syscall") => format!(
+            "can't enter the folder {}: no such file or folder in the container, or it may not be used",
+            dir.display()
+        ),
+        _ => text,
+    }
 }
 
 /// Duplicates of this process's standard streams, for the container's process.
@@ -107,5 +120,22 @@ fn wait(pid: i32) -> i32 {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(_) => return 255,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_entered_is_named() {
+        let text = "exec process failed with error failed to unix syscall";
+        let told = named(text.into(), Some(Path::new("/nosuch")));
+        assert!(
+            told.starts_with("can't enter the folder /nosuch: "),
+            "{told}"
+        );
+        assert_eq!(super::super::code_of(&told), 127);
+        assert_eq!(named(text.into(), None), text);
     }
 }

@@ -52,7 +52,12 @@ impl Half {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .with_context(|| format!("can't write {}", path.display()))?;
+            .with_context(|| match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => {
+                    format!("can't write into the folder {}", folder.display())
+                }
+                _ => "can't write into this folder".into(),
+            })?;
         Ok(Self {
             path,
             file,

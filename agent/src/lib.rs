@@ -58,8 +58,6 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_secs(600);
 /// How long a manager is given to take a goodbye.
 const FAREWELL_BOUND: Duration = Duration::from_secs(6);
-/// The same, when there is none to begin with: it was looked for before.
-const FAREWELL_ALONE: Duration = Duration::from_secs(1);
 /// Assignments on their way from the session.
 const QUEUE: usize = 16;
 
@@ -96,7 +94,7 @@ pub struct Agent {
     stop: CancellationToken,
     farewell: CancellationToken,
     core: JoinHandle<()>,
-    session: JoinHandle<()>,
+    session: JoinHandle<bool>,
 }
 
 /// Whether the managers hear a node.
@@ -104,7 +102,7 @@ pub struct Agent {
 pub enum Hearing {
     /// There is a session with one.
     Heard,
-    /// They don't let it in, and say why.
+    /// They have removed it, and say so.
     Denied(String),
     /// None was reached.
     Silence,
@@ -265,8 +263,8 @@ impl Agent {
     /// Stops following; containers and networks stay as they are.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        for join in [self.session, self.core] {
-            if let Err(error) = join.await {
+        for ended in [self.session.await.map(drop), self.core.await] {
+            if let Err(error) = ended {
                 tracing::error!(%error, "a part of the agent failed");
             }
         }
@@ -278,6 +276,7 @@ impl Agent {
         let (mut manager, mut denied) = (self.manager.clone(), self.denied.clone());
         let found = async {
             tokio::select! {
+                biased;
                 Ok(_) = manager.wait_for(Option::is_some) => Hearing::Heard,
                 Ok(why) = denied.wait_for(Option::is_some) => {
                     Hearing::Denied(why.clone().unwrap_or_default())
@@ -302,21 +301,20 @@ impl Agent {
             );
         }
         self.farewell.cancel();
-        let bound = match self.hearing(Duration::ZERO).await {
-            Hearing::Heard => Some(FAREWELL_BOUND),
-            Hearing::Silence => Some(FAREWELL_ALONE),
+        let told = match self.hearing(Duration::ZERO).await {
             // They have let it go.
-            Hearing::Denied(_) => None,
+            Hearing::Denied(_) => Some(true),
+            Hearing::Heard | Hearing::Silence => {
+                let heard = tokio::time::timeout(FAREWELL_BOUND, &mut self.session).await;
+                heard.ok().map(|ended| ended.unwrap_or(false))
+            }
         };
-        let mut told = true;
-        if let Some(bound) = bound {
-            told = tokio::time::timeout(bound, &mut self.session).await.is_ok();
-        }
         self.stop.cancel();
-        if !told || bound.is_none() {
-            // Told to stop, or failed.
-            let _ = self.session.await;
+        if !self.session.is_finished() {
+            // It was told to stop.
+            let _ = (&mut self.session).await;
         }
+        let told = told.unwrap_or(false);
         if !told {
             // It is down to the managers soon, and `node rm` removes it.
             tracing::warn!("no manager could be told that this node has left");

@@ -117,9 +117,7 @@ impl agent_server::Agent for AgentService {
             }
             // The managers hear of it in a moment.
             Err(runtime::Error::NotFound(_) | runtime::Error::NotRunning(_)) => {
-                return Err(Status::failed_precondition(
-                    "its container has just ended; `clusterctl service ps` shows the task and the next one",
-                ));
+                return Err(Status::failed_precondition("its container has just ended"));
             }
             Err(error) => return Err(Status::failed_precondition(error.to_string())),
         }

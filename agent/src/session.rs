@@ -67,7 +67,7 @@ pub struct Session {
     pub standing: watch::Sender<Option<Standing>>,
     /// What it says of itself has changed: the session begins anew.
     pub anew: Arc<Notify>,
-    /// Why the managers don't let this node in, while they don't: it was removed, say.
+    /// What the managers say when they have removed this node.
     pub denied: watch::Sender<Option<String>>,
     /// The node leaves: what is left to tell is told, then goodbye, and that is all.
     pub farewell: CancellationToken,
@@ -80,11 +80,15 @@ enum End {
     Again,
     /// It did not work, or works no more.
     Lost(String),
+    /// The managers have removed this node, and say so.
+    Gone(String),
+    /// Goodbye was said, and heard.
+    Left,
 }
 
 impl Session {
-    /// Goes on until it is cancelled.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Goes on until it is cancelled, or has said goodbye. Whether the managers know that this node has left.
+    pub async fn run(self, stop: CancellationToken) -> bool {
         let mut backoff = BACKOFF_MIN;
         let mut queue: VecDeque<String> = VecDeque::new();
         let mut told = String::new();
@@ -92,7 +96,7 @@ impl Session {
             let Some(addr) = queue.pop_front() else {
                 queue = self.known.all().into();
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => return false,
                     () = tokio::time::sleep(backoff) => {}
                 }
                 backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -100,14 +104,20 @@ impl Session {
             };
             let began = Instant::now();
             let end = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return false,
                 end = self.one(&addr) => end,
             };
             self.keeper.session_ended();
             let had_session = self.manager.borrow().is_some();
             self.manager.send_replace(None);
-            if had_session && self.farewell.is_cancelled() {
-                return;
+            let denied = match &end {
+                End::Gone(why) => Some(why.clone()),
+                _ => None,
+            };
+            let is_gone = denied.is_some();
+            self.denied.send_replace(denied);
+            if matches!(end, End::Left) || (is_gone && self.farewell.is_cancelled()) {
+                return true;
             }
             if had_session && began.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
@@ -121,7 +131,8 @@ impl Session {
                 }
                 End::Leader(_) => {}
                 End::Again => queue.push_front(addr),
-                End::Lost(why) => {
+                End::Left => return true,
+                End::Lost(why) | End::Gone(why) => {
                     // The same trouble again and again is one line.
                     if told != why {
                         tracing::warn!(manager = %addr, "no session: {why}");
@@ -149,7 +160,7 @@ impl Session {
         let opened = timeout(OPEN_BOUND, client.session(ReceiverStream::new(rx))).await;
         let stream = match opened {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return self.ended(&status),
+            Ok(Err(status)) => return ended(&status),
             Err(_) => return End::Lost(format!("no answer within {} s", OPEN_BOUND.as_secs())),
         };
         self.serve(addr, stream, tx).await
@@ -179,7 +190,6 @@ impl Session {
                         Some(FromManager::Welcome(welcome)) => {
                             heart = Some(Heart::new(Pace::new(welcome.heartbeat_ms, welcome.dead_after_ms)));
                             self.known.set(welcome.managers);
-                            self.denied.send_replace(None);
                             self.manager.send_replace(Some(addr.to_owned()));
                             self.book.begin_session();
                             tracing::info!(manager = %addr, "session open");
@@ -208,7 +218,7 @@ impl Session {
                         None => {}
                     },
                     Ok(None) => return End::Lost("the manager ended the session".into()),
-                    Err(status) => return self.ended(&status),
+                    Err(status) => return ended(&status),
                 },
                 () = tick(heart.as_ref()) => {
                     if let Some(heart) = &mut heart {
@@ -246,19 +256,20 @@ impl Session {
                         }
                     }
                     // The manager ends the session once it has done its part.
-                    let over = async { while let Ok(Some(_)) = stream.message().await {} };
-                    let _ = timeout(FAREWELL_BOUND, over).await;
-                    return End::Lost("this node has left the cluster".into());
+                    let over = async {
+                        loop {
+                            match stream.message().await {
+                                Ok(Some(_)) => {}
+                                Ok(None) => return End::Left,
+                                Err(status) => return ended(&status),
+                            }
+                        }
+                    };
+                    let silent = || End::Lost("the manager did not answer to goodbye".into());
+                    return timeout(FAREWELL_BOUND, over).await.unwrap_or_else(|_| silent());
                 }
             }
         }
-    }
-
-    fn ended(&self, status: &Status) -> End {
-        if status.code() == Code::PermissionDenied {
-            self.denied.send_replace(Some(status.message().to_owned()));
-        }
-        ended(status)
     }
 
     /// What is to be told, if anything.
@@ -318,5 +329,9 @@ fn ended(status: &Status) -> End {
     {
         return End::Leader(leader.to_owned());
     }
-    End::Lost(status.message().to_owned())
+    let text = status.message().to_owned();
+    match status.metadata().contains_key("gone") {
+        true => End::Gone(text),
+        false => End::Lost(text),
+    }
 }

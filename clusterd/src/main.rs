@@ -58,20 +58,8 @@ fn spare_memory() {
     }
 }
 
-/// How many threads the daemon's tasks get. Half of the processors: what it does is a chain of short steps, and tokio
-/// wakes another thread for nearly each of them, if there is one, which then finds nothing to do. On two processors with
-/// three managers that was an eighth of the work of a write. What takes long has threads of its own.
-fn workers(processors: usize) -> usize {
-    (processors / 2).clamp(1, 4)
-}
-
 fn start(cli: cli::Cli) -> anyhow::Result<()> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(workers(processors));
-    }
-    let tokio = builder
+    let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
         .thread_name("clusterd")
@@ -110,13 +98,8 @@ fn init_logs(cli: &cli::Cli) {
 
 #[cfg(test)]
 mod tests {
-    use super::{log_filter, workers};
+    use super::log_filter;
     use tracing_subscriber::EnvFilter;
-
-    #[test]
-    fn half_of_the_processors_and_few_of_many() {
-        assert_eq!([1, 2, 3, 4, 8, 64].map(workers), [1, 1, 1, 2, 4, 4]);
-    }
 
     #[test]
     fn the_consensus_is_quiet_but_for_who_asks_for_it() {

@@ -38,7 +38,7 @@ const DRAIN_BOUND: Duration = Duration::from_secs(3);
 /// How long the managers are given to let a node go.
 const GOODBYE_BOUND: Duration = Duration::from_secs(15);
 /// How long a worker that leaves looks for a manager to tell.
-const HEARING_BOUND: Duration = Duration::from_secs(3);
+const HEARING_BOUND: Duration = Duration::from_secs(8);
 
 /// What a membership takes from its machine.
 pub struct Setup<'a> {

@@ -2,8 +2,8 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Runs `work` here while another thread goes on with this one's tasks: clusterd has few threads for them, and among
-/// those tasks are heartbeats. Where there is no other thread (tests), it just runs.
+/// Runs `work` here while another thread goes on with this one's tasks: clusterd has as many for them as there
+/// are processors, and among those tasks are heartbeats. Where there is no other thread (tests), it just runs.
 pub fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|tokio| tokio.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

@@ -39,8 +39,15 @@ use tonic::service::Routes;
 pub const MESSAGE_MAX: usize = 16 << 20;
 /// How long another manager may take to take the lead over.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// Entries of the log between two snapshots.
-const SNAPSHOT_EVERY: u64 = 5_000;
+/// Entries of the log between two snapshots, and how many more at most: each manager has another number, or all would
+/// write one at once, and there would be no majority without.
+const SNAPSHOT_EVERY: u64 = 20_000;
+const SNAPSHOT_STEP: u64 = 1_000;
+const SNAPSHOT_STEPS: u64 = 8;
+
+fn snapshot_every(node: api::model::NodeId) -> u64 {
+    SNAPSHOT_EVERY + node.raft_id() % SNAPSHOT_STEPS * SNAPSHOT_STEP
+}
 
 /// What a manager is given.
 #[derive(Debug, Clone)]
@@ -143,7 +150,7 @@ impl Manager {
             addr: config.addr.clone(),
             heartbeat_ms: config.pace.heartbeat_ms,
             election_ms: config.pace.election_ms.clone(),
-            snapshot_every: SNAPSHOT_EVERY,
+            snapshot_every: snapshot_every(config.identity.node),
             snapshot_bytes: Options::SNAPSHOT_BYTES,
             stands: !novice.is_one(),
         };

@@ -64,6 +64,8 @@ pub(crate) struct Log {
     flusher: Flusher,
     /// What the next sync makes durable at least.
     reached: Arc<Mutex<Reached>>,
+    /// Odd while its end is being cut off; another number after.
+    cuts: Arc<AtomicU64>,
     /// From here on it has all entries up to the last one.
     begins: Arc<AtomicU64>,
     /// What was durable when it was opened.
@@ -172,6 +174,7 @@ impl Log {
             flusher,
             reached,
             begins: Arc::default(),
+            cuts: Arc::default(),
             before,
             suspects: Arc::new(suspects),
             appended: Appended::default(),
@@ -409,6 +412,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         // What is promised first, then what was: a crash in between leaves more than was promised.
+        self.cuts.fetch_add(1, Ordering::AcqRel);
         {
             let mut reached = self.reached();
             // It may end before that already.
@@ -419,6 +423,8 @@ impl RaftLogStorage<TypeConfig> for Log {
         self.flusher.barrier().await?;
         self.remove_from_back(last.map_or(0, |id| id.index + 1))
             .await?;
+        // Had it failed, the consensus would end.
+        self.cuts.fetch_add(1, Ordering::AcqRel);
         self.flusher.barrier().await
     }
 

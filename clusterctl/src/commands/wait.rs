@@ -1,13 +1,13 @@
 //! Waiting for the cluster to be what was asked for, with progress.
 
-use super::rows::{ServiceRow, TaskRow, all};
+use super::rows::{NodeRow, ServiceRow, TaskRow, all};
 use super::tasks::{fetch, problem};
 use crate::client::Client;
 use crate::failure::Interrupted;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
-use api::model::{RestartCondition, RestartPolicy, TaskId, TaskState};
-use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest};
+use api::model::{NodeState, RestartCondition, RestartPolicy, TaskId, TaskState};
+use api::proto::{ListNodesRequest, ListServicesRequest, ListStacksRequest, ListTasksRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,7 @@ pub async fn services_running(
     let mut settled: Option<(Instant, BTreeSet<TaskId>)> = None;
     let mut progress = Progress::start();
     let mut last_note: BTreeMap<String, String> = BTreeMap::new();
+    let mut has_failed = false;
     loop {
         let reply = client
             .control()
@@ -64,7 +65,7 @@ pub async fn services_running(
             .map(|s| format!("{} {}/{}", s.service.spec.name, s.running, s.wanted))
             .collect();
         // Not only enough, but of the version asked for: while old tasks are replaced one by one, enough run.
-        let mut waiting = Vec::new();
+        let (mut waiting, mut still) = (Vec::new(), Vec::new());
         for (service, said) in services.iter().zip(&mut said) {
             let request = ListTasksRequest {
                 service: Some(service.service.id.to_string()),
@@ -76,18 +77,20 @@ pub async fn services_running(
             {
                 // Troubles of earlier versions are history.
                 let all = fetch(client, request).await?;
-                let live = all.iter().filter(|row| !row.task.status.state.is_ended());
-                let stopping = live.count().saturating_sub(service.wanted as usize);
-                if exact && stopping > 0 {
-                    said.push_str(&format!(", {stopping} stopping"));
-                    waiting.push(service.service.spec.name.clone());
+                if exact {
+                    let stopping = stopping(client, &all, service.wanted).await?;
+                    if !stopping.is_empty() {
+                        said.push_str(&format!(", {} stopping", stopping.len()));
+                        waiting.push(service.service.spec.name.clone());
+                        still = stopping;
+                    }
                 }
                 let (tasks, earlier): (Vec<TaskRow>, Vec<TaskRow>) = all
                     .into_iter()
                     .partition(|t| t.task.template_revision == service.service.template_revision);
                 let old = earlier.iter().any(|t| !t.task.status.state.is_ended());
                 if old || service.running < service.wanted {
-                    note_problems(&tasks, &progress, &mut last_note);
+                    has_failed |= note_problems(&tasks, &progress, &mut last_note);
                     let (done, failed) =
                         ended_for_good(&service.service.spec.template.restart, &tasks);
                     if let Some(task) = failed {
@@ -102,7 +105,7 @@ pub async fn services_running(
         }
         waiting.dedup();
         progress.say(&said.join("   "));
-        if !last_note.is_empty() {
+        if has_failed {
             // One that fails a moment after each of its starts has run for a moment, too.
             steady = steady.max(wait.steady * AFTER_TROUBLE);
         }
@@ -126,10 +129,14 @@ pub async fn services_running(
         }
         if Instant::now() >= end {
             progress.finish();
-            let reasons: Vec<String> = last_note
+            let mut reasons: Vec<String> = last_note
                 .iter()
                 .map(|(name, why)| format!("{name}: {why}"))
                 .collect();
+            reasons.extend(still);
+            if waiting.is_empty() && !has_failed {
+                return Ok(());
+            }
             if waiting.is_empty() {
                 // They run just now, and have not for long.
                 let of_tasks = last_note.keys().filter_map(|name| name.rsplit_once('.'));
@@ -233,14 +240,51 @@ fn given_up(row: &TaskRow) -> String {
     )
 }
 
-/// Says the trouble of each slot's newest task, once as long as it is the same but for the task's id.
-fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<String, String>) {
+/// The tasks of a service that are more than it wants and have yet to end, for a person. What is on a node that is
+/// down ends when that is back, and nobody waits for it.
+async fn stopping(client: &Client, tasks: &[TaskRow], wanted: u32) -> Result<Vec<String>> {
+    let live = tasks.iter().filter(|row| !row.task.status.state.is_ended());
+    let mut live: Vec<&TaskRow> = live.collect();
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if live.len() > wanted {
+        let request = ListNodesRequest { nodes: vec![] };
+        let reply = client.control().list_nodes(request).await?.into_inner();
+        let nodes: Vec<NodeRow> = all(reply.nodes)?;
+        let down = |row: &TaskRow| {
+            let on_it = |node: &&NodeRow| Some(node.node.id) == row.task.node;
+            let node = nodes.iter().find(on_it);
+            node.is_some_and(|node| node.node.status.state == NodeState::Down)
+        };
+        live.retain(|row| !down(row));
+    }
+    if live.len() <= wanted {
+        return Ok(Vec::new());
+    }
+    let count = live.len() - wanted;
+    // Those that were told to first.
+    live.sort_by_key(|row| std::cmp::Reverse(row.task.desired));
+    let told = live.into_iter().take(count).map(|row| {
+        let node = row.hostname.as_deref().unwrap_or("no node");
+        format!("{} on {node} has yet to stop", row.name)
+    });
+    Ok(told.collect())
+}
+
+/// Says the trouble of each slot's newest task, once as long as it is the same but for the task's id. Whether any of
+/// it is that one has failed.
+fn note_problems(
+    tasks: &[TaskRow],
+    progress: &Progress,
+    last: &mut BTreeMap<String, String>,
+) -> bool {
+    let mut has_failed = false;
     for row in newest(tasks) {
         let state = row.task.status.state;
         let trouble = matches!(
             state,
             TaskState::Pending | TaskState::Rejected | TaskState::Failed
         );
+        has_failed |= trouble && state != TaskState::Pending;
         let id = row.task.id;
         let why = problem(&row.task)
             .replace(&format!("task {id}: "), "")
@@ -258,6 +302,7 @@ fn note_problems(tasks: &[TaskRow], progress: &Progress, last: &mut BTreeMap<Str
         }
         last.insert(row.name.clone(), why);
     }
+    has_failed
 }
 
 /// Waits until tasks are gone from the cluster, and with them a stack's record, if one is named.

@@ -85,7 +85,7 @@ impl daemon_server::Daemon for Daemon {
         let advice = match left.told {
             true => String::new(),
             false => format!(
-                "No manager could be told. Once one is back, run there: clusterctl node rm --force {node}"
+                "No manager could be told. If there are others, run this there once one is back: clusterctl node rm --force {node}"
             ),
         };
         let problems = left.problems;

@@ -100,6 +100,7 @@ fn status(denied: &Denied) -> Status {
     match denied {
         Denied::NoSuchCall(_) => Status::unimplemented(text),
         Denied::Unidentified(_) | Denied::Strange(_) => Status::unauthenticated(text),
+        Denied::Gone(_) => crate::dispatch::removed(text),
         _ => Status::permission_denied(text),
     }
 }

@@ -155,7 +155,10 @@ pub async fn remove(
     let is_manager = managers
         .iter()
         .any(|manager| manager.peer.node_id == node.id);
-    if is_manager && managers.iter().filter(|manager| manager.voter).count() <= 1 {
+    let mut others = managers
+        .iter()
+        .filter(|manager| manager.voter && manager.peer.node_id != node.id);
+    if is_manager && others.next().is_none() {
         return Err(Refusal::first(format!(
             "node {name} is the only manager: without it there is no cluster; to end the cluster, run `clusterctl leave \
              --force` on it"

@@ -23,7 +23,7 @@ mod view;
 pub use self::core::Core;
 pub use self::judge::{Bounds, Judgement, When, judge};
 pub use self::liveness::{Liveness, TICK};
-pub(crate) use self::standing::managers;
+pub(crate) use self::standing::{managers, marked as removed};
 pub use self::statuses::news;
 
 use crate::auth::Caller;
@@ -42,6 +42,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// The metadata key that names the leader, `host:port`.
 pub const LEADER_KEY: &str = "leader";
+/// The metadata of a refusal of a node that was removed: it comes back no more.
+pub const GONE_KEY: &str = "gone";
 
 /// The service.
 #[derive(Clone)]

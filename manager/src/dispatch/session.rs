@@ -234,6 +234,10 @@ impl Reader {
         {
             // It is down soon, and `node rm` removes it.
             tracing::warn!(node = %self.node, %error, "a node that left could not be removed");
+            // A full queue: the session ends anyway.
+            let _ = self
+                .out
+                .try_send(Err(Status::unavailable(error.to_string())));
         }
     }
 

@@ -1,5 +1,6 @@
 //! What nodes are told beside their assignments: what their identity should be, and where the managers are.
 
+use super::GONE_KEY;
 use crate::ca::{role_now, root_digest};
 use api::convert;
 use api::model::{NodeId, Role};
@@ -66,9 +67,17 @@ pub fn managers(handle: &Handle) -> Vec<String> {
     addrs
 }
 
+/// A refusal of a node that was removed.
+pub fn marked(text: String) -> Status {
+    let mut status = Status::permission_denied(text);
+    let yes = tonic::metadata::MetadataValue::from_static("1");
+    status.metadata_mut().insert(GONE_KEY, yes);
+    status
+}
+
 /// The end of a session of a node that was removed.
 pub fn gone(node: NodeId) -> Status {
-    Status::permission_denied(format!(
+    marked(format!(
         "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
     ))
 }

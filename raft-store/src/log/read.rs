@@ -92,10 +92,15 @@ impl Log {
         bytes_max: usize,
     ) -> io::Result<Vec<Entry>> {
         let index = |reached: &Reached| reached.last.map(|(_, index)| index);
+        let cuts = self.cuts.load(Ordering::Acquire);
         let before = index(&self.reached());
         let entries = self.unpanicked(|| self.read(range.clone(), bytes_max))?;
         // What is cut off at either end meanwhile is not missed.
         let last = before.min(index(&self.reached()));
+        if cuts % 2 == 1 || self.cuts.load(Ordering::Acquire) != cuts {
+            // Of a log whose end is cut off nobody needs all.
+            return Ok(entries);
+        }
         let begins = self.begins.load(Ordering::Acquire);
         let found = entries.iter().map(|entry| entry.log_id().index);
         let is_all = bytes_max == usize::MAX;

@@ -227,7 +227,7 @@ fn a_worker_takes_nobody_in_and_leaves_unheard_only_when_forced() {
     let words = left
         .stderr
         .lines()
-        .find_map(|line| line.split_once("there: "));
+        .find_map(|line| line.split_once("back: "));
     let words: Vec<&str> = words.expect("a command").1.split(' ').collect();
     manager.run_ok(words).expect("removes the node");
     assert_eq!(count(&manager, &["node", "ls"]), 1);

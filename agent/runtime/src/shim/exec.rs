@@ -3,7 +3,7 @@
 
 use super::{LIB_STATE, Status, UsualSignals, become_subreaper, code_of, full, to_the_point};
 use crate::oci;
-use crate::record::{Folder, ORDERS, Orders};
+use crate::record::{Folder, ORDERS, Orders, RUNNING, Running};
 use crate::spec::ExecSpec;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -74,13 +74,23 @@ fn start(folder: &Folder) -> Result<i32, String> {
     close_own_streams();
     built
         .map(|pid| pid.as_raw())
-        .map_err(|text| named(text, exec.cwd.as_deref()))
+        .map_err(|text| named(text, exec.cwd.as_deref(), |dir| is_in(folder, dir)))
+}
+
+/// Whether a container has that folder. One behind a link with a whole path is not found.
+fn is_in(folder: &Folder, dir: &Path) -> bool {
+    let Ok(Some(running)) = folder.read::<Running>(RUNNING) else {
+        return false;
+    };
+    let root = Path::new("/proc").join(running.init.pid.to_string());
+    let below = dir.strip_prefix("/").unwrap_or(dir);
+    root.join("root").join(below).is_dir()
 }
 
 /// libcontainer doesn't say that it is the folder which it can't enter.
-fn named(text: String, cwd: Option<&Path>) -> String {
+fn named(text: String, cwd: Option<&Path>, is_there: impl Fn(&Path) -> bool) -> String {
     match cwd {
-        Some(dir) if text.contains("failed to unix syscall") => format!(
+        Some(dir) if !is_there(dir) && text.contains("failed to unix syscall") => format!(
             "can't enter the folder {}: no such file or folder in the container, or it may not be used",
             dir.display()
         ),
@@ -130,12 +140,14 @@ mod tests {
     #[test]
     fn a_folder_that_can_not_be_entered_is_named() {
         let text = "exec process failed with error failed to unix syscall";
-        let told = named(text.into(), Some(Path::new("/nosuch")));
+        let told = named(text.into(), Some(Path::new("/nosuch")), |_| false);
         assert!(
             told.starts_with("can't enter the folder /nosuch: "),
             "{told}"
         );
         assert_eq!(super::super::code_of(&told), 127);
-        assert_eq!(named(text.into(), None), text);
+        assert_eq!(named(text.into(), None, |_| false), text);
+        let there = Some(Path::new("/tmp"));
+        assert_eq!(named(text.into(), there, |_| true), text);
     }
 }

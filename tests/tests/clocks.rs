@@ -52,3 +52,53 @@ fn a_clock_hours_off_is_named_by_what_fails_of_it() {
         .expect("a lab");
     scenario(&lab).expect("it is named");
 }
+
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// What each node's certificate is now.
+fn certificates(lab: &Lab) -> Result<Vec<String>> {
+    let cat = ["cat", "/var/lib/clusterd/identity/node.crt"];
+    lab.nodes().map(|node| node.run_ok(cat)).collect()
+}
+
+/// The whole cluster is off, and comes back so many days after its beginning: each node has another certificate.
+fn back_after(lab: &Lab, days: i64) -> Result<()> {
+    let before = certificates(lab)?;
+    for node in lab.nodes() {
+        node.stop()?;
+        node.set_clock(days * DAY_MS)?;
+    }
+    for node in lab.nodes() {
+        node.start()?;
+    }
+    lab.wait_ready()?;
+    wait_for("each node has another certificate", LIMIT, || {
+        let now = certificates(lab)?;
+        Ok(before.iter().zip(&now).all(|(before, now)| before != now))
+    })?;
+    // And they work: a write through a worker, by its new one.
+    let (manager, worker) = (lab.node(1), lab.node(4));
+    manager.run_ok(["clusterctl", "network", "create", &format!("day{days}")])?;
+    let list = worker.run_ok(["clusterctl", "network", "ls"])?;
+    ensure!(list.contains(&format!("day{days}")), "{list}");
+    Ok(())
+}
+
+#[test]
+fn certificates_are_renewed_in_time_and_after_all_have_ended_at_once() {
+    let lab = Lab::builder()
+        .nodes(4)
+        .managers(3)
+        .false_clocks()
+        .up()
+        .expect("a lab");
+    // They are valid for 90 days; those of day 75 until day 165.
+    for days in [75, 175] {
+        if let Err(error) = back_after(&lab, days) {
+            for node in lab.nodes() {
+                eprintln!("{}:\n{}", node.name(), node.log_tail(40));
+            }
+            panic!("day {days}: {error:?}");
+        }
+    }
+}

@@ -137,6 +137,36 @@ fn scenario(lab: &Lab) -> Result<()> {
         .map(|node| daemon(&node))
         .collect::<Result<_>>()?;
     assert_eq!(now, daemons[1..], "a daemon was started again");
+    rotation_without_its_leader(lab, &before)
+}
+
+/// Whoever has begun to replace the CA is killed in the middle: another goes on, and the one that comes back follows.
+fn rotation_without_its_leader(lab: &Lab, before: &BTreeMap<String, i64>) -> Result<()> {
+    let any = lab.node(1);
+    let words = managers(&any)?;
+    let leads = words.iter().position(|word| word == "leader");
+    let leader = lab.node(leads.context("nobody leads")? + 1);
+    let other = lab
+        .nodes()
+        .find(|node| node.name() != leader.name())
+        .context("no other")?;
+    let old = other.run_json(["clusterctl", "ca", "show", "--format", "json"])?;
+    leader.run_ok(["clusterctl", "ca", "rotate", "-d"])?;
+    leader.kill()?;
+    let shown = |of: &str| {
+        let shown = other.run_json(["clusterctl", "ca", "show", "--format", "json"])?;
+        anyhow::Ok(shown[of].clone())
+    };
+    wait_for("another leads and has the new CA", LIMIT, || {
+        Ok(shown("digest").is_ok_and(|digest| digest != old["digest"]))
+    })?;
+    assert_eq!(shown("rotating")?, true, "not before all have it");
+    leader.start()?;
+    wait_for("the new CA is the only one", LIMIT, || {
+        Ok(shown("rotating").is_ok_and(|rotating| rotating == false))
+    })?;
+    leader.run_ok(["clusterctl", "network", "create", "last"])?;
+    assert_eq!(&pids(&other)?, before, "the new CA touched a container");
     Ok(())
 }
 

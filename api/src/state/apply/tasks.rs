@@ -1,7 +1,9 @@
 //! Tasks: made, placed, reported on, removed.
 
 use super::{Outcome, Run, missing, refuse};
-use crate::model::{NodeId, PublishedPort, Task, TaskAddress, TaskId, TaskState, TaskStatus};
+use crate::model::{
+    NodeId, NodeState, PublishedPort, Task, TaskAddress, TaskId, TaskState, TaskStatus,
+};
 use crate::state::{ErrorKind, Holder};
 use std::sync::Arc;
 
@@ -13,7 +15,13 @@ impl Run<'_> {
         addresses: &[TaskAddress],
         ports: &[PublishedPort],
     ) -> Outcome {
-        self.node(node)?;
+        if self.node(node)?.status.state == NodeState::Down {
+            // Decided before that was known: whoever decides again would replace at once what runs there by then.
+            return refuse(
+                ErrorKind::Conflict,
+                format!("node {node} is down, and takes no task"),
+            );
+        }
         for wanted in addresses {
             self.check_address(wanted.network, wanted.addr, Holder::Task(id))?;
         }

@@ -437,3 +437,36 @@ fn objects_are_found_by_name_id_or_its_beginning() {
     assert!(matches!(state.find_task("web.2"), Lookup::Missing));
     assert!(matches!(state.find_node("zzz"), Lookup::Missing));
 }
+
+#[test]
+fn a_node_that_is_down_takes_no_task() {
+    let mut state = base();
+    let mut apply = |op| {
+        let revision = state.revision() + 1;
+        let transaction = resolve(&state, revision, vec![op]);
+        state.apply(revision, transaction).map(drop)
+    };
+    let is = |now| Op::SetNodeStatus {
+        id: NodeId(1),
+        status: NodeStatus {
+            state: now,
+            ..NodeStatus::default()
+        },
+        description: None,
+        addr: None,
+    };
+    apply(is(NodeState::Down)).unwrap();
+    for op in [
+        assign(2, 1, vec![], vec![]),
+        Op::CreateTask(Box::new(Task {
+            node: Some(NodeId(1)),
+            ..task(3, 1, CURRENT)
+        })),
+    ] {
+        let error = apply(op).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Conflict);
+        assert!(error.message.ends_with("is down, and takes no task"));
+    }
+    apply(is(NodeState::Ready)).unwrap();
+    apply(assign(2, 1, vec![], vec![])).unwrap();
+}

@@ -1,12 +1,17 @@
 //! The leader's loop: watch, gather, decide, propose. Level-triggered: each pass decides from the whole state,
 //! so a pass that was refused, or a change that was missed, is made good by the next.
+//!
+//! What a pass decides is written in the term whose leader read the state for it, or not at all. A write that found
+//! no majority in time may still be made, and two passes from one state would fill a slot twice: after one, nothing is
+//! decided until an empty transaction, behind it in the log, is applied.
 
 use crate::clock::now;
 use crate::sweep;
 use api::model::{ServiceMode, TaskState, Timestamp};
 use api::state::{Event, State, Transaction};
 use futures_util::{StreamExt, stream};
-use raft_store::{Handle, ProposeError, Watched, Watcher};
+use raft_store::{Handle, OwnTerm, ProposeError, Watched, Watcher};
+use std::future::Future;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +34,38 @@ enum Pass {
     Again,
 }
 
+/// What a pass reads and writes.
+trait Store {
+    /// A time of leading, from its first entry's being applied.
+    type Term;
+    /// The one it is in, if it is in one.
+    fn term(&self) -> Option<Self::Term>;
+    /// All that is applied.
+    fn state(&self) -> State;
+    /// Written in that term or not at all.
+    fn write(
+        &self,
+        term: &Self::Term,
+        transaction: &Transaction,
+    ) -> impl Future<Output = Result<u64, ProposeError>>;
+}
+
+impl Store for Handle {
+    type Term = OwnTerm;
+
+    fn term(&self) -> Option<OwnTerm> {
+        Handle::term(self)
+    }
+
+    fn state(&self) -> State {
+        self.read(State::clone)
+    }
+
+    async fn write(&self, term: &OwnTerm, transaction: &Transaction) -> Result<u64, ProposeError> {
+        self.propose_in(term, transaction).await
+    }
+}
+
 /// Goes on until it is stopped.
 pub async fn run(handle: Handle, stop: CancellationToken) {
     tokio::select! {
@@ -42,11 +79,12 @@ async fn passes(handle: &Handle) {
     let mut pause = PAUSE_MIN;
     let mut last: Option<Instant> = None;
     let mut next: Option<Timestamp> = None;
+    let mut doubt = false;
     loop {
         if !wait(&mut watcher, last, next).await {
             return;
         }
-        let outcome = pass(handle).await;
+        let outcome = pass(handle, &mut doubt).await;
         last = Some(Instant::now());
         match outcome {
             Pass::Done(at) => (pause, next) = (PAUSE_MIN, at),
@@ -101,9 +139,21 @@ pub fn matters(event: &Event) -> bool {
     }
 }
 
-async fn pass(handle: &Handle) -> Pass {
-    let state = handle.read(State::clone);
+/// `doubt`: something of an earlier pass may still be made.
+async fn pass<S: Store>(store: &S, doubt: &mut bool) -> Pass {
+    let Some(term) = store.term() else {
+        return Pass::Again;
+    };
     let at = now();
+    if *doubt {
+        let ops = Vec::new();
+        if let Err(error) = store.write(&term, &Transaction { at, ops }).await {
+            tracing::info!("an earlier decision is in doubt: {error}");
+            return Pass::Again;
+        }
+        *doubt = false;
+    }
+    let state = store.state();
     let decided = tokio::task::spawn_blocking(move || {
         let decision = scheduler::schedule(&state, at, &mut rand::random);
         (decision, sweep::all(&state))
@@ -123,10 +173,11 @@ async fn pass(handle: &Handle) -> Pass {
             .map(|op| Transaction { at, ops: vec![op] }),
     );
     // In their order; while one is applied the next is written.
+    let term = &term;
     let mut written = stream::iter(transactions)
-        .map(|transaction| async {
+        .map(|transaction| async move {
             let count = transaction.ops.len();
-            (count, handle.propose(transaction).await)
+            (count, store.write(term, &transaction).await)
         })
         .buffered(AHEAD);
     let mut again = false;
@@ -138,9 +189,11 @@ async fn pass(handle: &Handle) -> Pass {
                 tracing::debug!("a decision was refused: {refused}");
                 again = true;
             }
-            // Whoever started this ends it when this manager does not lead any more.
+            // Whoever started this ends it when this manager does not lead any more. Those behind it are not
+            // waited for.
             Err(error) => {
                 tracing::info!("a decision could not be written: {error}");
+                *doubt = true;
                 return Pass::Again;
             }
         }
@@ -158,6 +211,8 @@ mod tests {
     use crate::testing::{self, apply, running, state_of};
     use api::model::{TaskId, TaskStatus};
     use api::state::Op;
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
 
     #[test]
     fn a_new_service_matters_unless_it_wants_no_task() {
@@ -209,5 +264,80 @@ mod tests {
             }],
         );
         assert!(events.iter().any(matters));
+    }
+
+    /// Writes are applied at once; or they stay in doubt, and are applied before the next that is not.
+    struct Slow {
+        state: RefCell<State>,
+        leads: Cell<bool>,
+        in_doubt: Cell<bool>,
+        waiting: RefCell<VecDeque<Transaction>>,
+        written: RefCell<Vec<usize>>,
+    }
+
+    impl Store for Slow {
+        type Term = ();
+
+        fn term(&self) -> Option<()> {
+            self.leads.get().then_some(())
+        }
+
+        fn state(&self) -> State {
+            self.state.borrow().clone()
+        }
+
+        async fn write(&self, (): &(), transaction: &Transaction) -> Result<u64, ProposeError> {
+            self.written.borrow_mut().push(transaction.ops.len());
+            self.waiting.borrow_mut().push_back(transaction.clone());
+            if self.in_doubt.get() {
+                return Err(ProposeError::Unavailable("nobody answers".into()));
+            }
+            let mut last = Ok(0);
+            while let Some(next) = self.waiting.borrow_mut().pop_front() {
+                let mut state = self.state.borrow_mut();
+                let index = state.revision() + 1;
+                let applied = state.apply(index, next);
+                last = applied.map(|_| index).map_err(ProposeError::Refused);
+            }
+            last
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_is_not_decided_twice() {
+        let store = Slow {
+            state: RefCell::new(state_of(vec![
+                Op::CreateNode(Box::new(testing::node(1, "node1"))),
+                Op::CreateService(Box::new(testing::service(1, "web"))),
+            ])),
+            leads: Cell::new(true),
+            in_doubt: Cell::new(true),
+            waiting: RefCell::default(),
+            written: RefCell::default(),
+        };
+        let mut doubt = false;
+        for _ in 0..3 {
+            assert!(matches!(pass(&store, &mut doubt).await, Pass::Again));
+            assert!(doubt);
+        }
+        let first = store.written.borrow()[0];
+        assert!(first > 0, "a task was made");
+        assert_eq!(
+            store.written.borrow()[1..],
+            [0, 0],
+            "and then nothing was decided"
+        );
+        store.in_doubt.set(false);
+        store.leads.set(false);
+        assert!(matches!(pass(&store, &mut doubt).await, Pass::Again));
+        assert_eq!(
+            store.written.borrow().len(),
+            3,
+            "who does not lead writes nothing"
+        );
+        store.leads.set(true);
+        assert!(matches!(pass(&store, &mut doubt).await, Pass::Done(_)));
+        assert!(!doubt);
+        assert_eq!(store.state.borrow().tasks().len(), 1);
     }
 }

@@ -26,23 +26,27 @@ const SILENCE_MAX: Duration = Duration::from_millis(500);
 pub struct OwnTerm(CommittedLeaderIdOf<TypeConfig>);
 
 impl Handle {
-    /// The term whose leader this manager is, if its state holds all that was acknowledged before; to be asked
-    /// before the state is read.
+    /// The term whose leader this manager is, if its state holds all that was acknowledged before, and if a majority
+    /// has answered it just now; to be asked before the state is read.
     #[must_use]
     pub fn own_term(&self) -> Option<OwnTerm> {
-        let id = self.own.node_id.raft_id();
         let is_heard = {
             let metrics = self.raft.metrics();
             let now = metrics.borrow_watched();
-            now.current_leader == Some(id)
-                && now
-                    .last_quorum_acked
-                    .as_ref()
-                    .is_some_and(|at| at.elapsed() < SILENCE_MAX)
+            now.last_quorum_acked
+                .as_ref()
+                .is_some_and(|at| at.elapsed() < SILENCE_MAX)
         };
-        let applied = self.applied()?;
-        let leader = *applied.committed_leader_id();
-        (is_heard && leader.node_id == id).then_some(OwnTerm(leader))
+        if is_heard { self.term() } else { None }
+    }
+
+    /// As [`Handle::own_term`], heard or not: for who waits, and does not mind how long a write is in doubt.
+    #[must_use]
+    pub fn term(&self) -> Option<OwnTerm> {
+        let id = self.own.node_id.raft_id();
+        let leads = self.raft.metrics().borrow_watched().current_leader == Some(id);
+        let leader = *self.applied()?.committed_leader_id();
+        (leads && leader.node_id == id).then_some(OwnTerm(leader))
     }
 
     /// Why the consensus has ended: to be asked when it has.

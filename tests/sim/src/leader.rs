@@ -23,6 +23,8 @@ pub struct Passing {
     /// A pass is under way: what of it is still to be proposed.
     queue: Option<VecDeque<Transaction>>,
     again: bool,
+    /// Something of an earlier pass may still be made.
+    doubt: bool,
     next: Option<Timestamp>,
     last: Option<u64>,
     pause: u64,
@@ -37,6 +39,7 @@ impl Passing {
             watcher,
             queue: None,
             again: false,
+            doubt: false,
             next: None,
             last: None,
             pause: PAUSE_MIN_MS,
@@ -95,6 +98,15 @@ impl World {
             return;
         }
         pass.wake = None;
+        if pass.doubt {
+            // Behind all that is in doubt: once it is made, the state tells of that too.
+            let ops = Vec::new();
+            pass.queue = Some(VecDeque::from([Transaction { at, ops }]));
+            pass.next = Some(at);
+            pass.again = false;
+            self.go_on(host);
+            return;
+        }
         let Some(state) = self.hosts[host].manager.as_ref().map(|m| m.state.clone()) else {
             return;
         };
@@ -151,13 +163,16 @@ impl World {
             return;
         };
         match outcome {
-            Ok(_) => self.go_on(host),
+            Ok(_) => {
+                pass.doubt = false;
+                self.go_on(host);
+            }
             Err(Unmade::Refused(_)) => {
                 pass.again = true;
                 self.go_on(host);
             }
             Err(Unmade::NotLeader | Unmade::Unknown) => {
-                pass.again = true;
+                (pass.again, pass.doubt) = (true, true);
                 self.pass_over(host);
             }
         }

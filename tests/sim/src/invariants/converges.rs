@@ -70,11 +70,20 @@ fn nodes(world: &World, state: &State) -> Option<String> {
     None
 }
 
-/// Whether its slot may stay without a task that runs.
-fn is_finished(service: &Service, tasks: &[&Task]) -> bool {
+/// Whether its slot may stay without a task that runs: the one that followed all others has ended, and that was the end.
+fn is_finished(state: &State, service: &Service, tasks: &[&Task]) -> bool {
     let restart = &service.spec.template.restart;
-    let ended = tasks.iter().all(|task| task.status.state.is_ended());
-    ended && (restart.condition != RestartCondition::Any || restart.max_attempts.is_some())
+    let made = |ended: bool| {
+        let those = tasks
+            .iter()
+            .filter(move |task| task.status.state.is_ended() == ended);
+        those.map(|task| task.meta.created_at).max()
+    };
+    let given_up = |task: &&Task| task.desired == TaskState::Shutdown && lost(state, task);
+    let over = |task: &&Task| task.status.state.is_ended() || given_up(task);
+    tasks.iter().all(over)
+        && made(true) >= made(false)
+        && (restart.condition != RestartCondition::Any || restart.max_attempts.is_some())
 }
 
 /// Of a task on a machine that burnt down and was not removed nothing is heard any more: it may still run.
@@ -104,7 +113,7 @@ fn service(state: &State, service: &Service) -> Option<String> {
             .filter(|task| !task.status.state.is_ended() && !lost(state, task))
             .collect();
         match live.as_slice() {
-            [] if is_finished(service, &tasks) => {}
+            [] if is_finished(state, service, &tasks) => {}
             [] => return Some(format!("slot {name}.{slot} has no task")),
             [task] if task.node.is_none() => {
                 if scheduler::explain(state, task).is_none() {

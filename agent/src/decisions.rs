@@ -4,4 +4,4 @@
 pub use crate::assignments::{Desired, Touched};
 pub use crate::pace::{Heard, Pace};
 pub use crate::status::StatusBook;
-pub use crate::supervisor::{Action, Exit, Found, Input, Machine};
+pub use crate::supervisor::{Action, End, Exit, Found, Input, Machine};

@@ -4,11 +4,15 @@
 
 use crate::aside;
 use crate::assignments::Desired;
+use api::convert;
+use api::model::TaskId;
 use api::proto::Assignments;
 use prost::Message;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The format of `assignments`; the first byte of the file.
 const FORMAT: u8 = 1;
@@ -43,6 +47,13 @@ pub enum DiskError {
 #[derive(Debug, Clone)]
 pub struct Disk {
     dir: PathBuf,
+    /// The tasks that `assignments` may name.
+    named: Arc<Mutex<BTreeSet<TaskId>>>,
+}
+
+fn ids(desired: &Desired) -> impl Iterator<Item = TaskId> + '_ {
+    let ids = desired.tasks.keys();
+    ids.filter_map(|id| convert::task_id(id).ok())
 }
 
 impl Disk {
@@ -56,7 +67,14 @@ impl Disk {
             path: dir.clone(),
             source,
         })?;
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            named: Arc::default(),
+        })
+    }
+
+    fn named(&self) -> MutexGuard<'_, BTreeSet<TaskId>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn assignments(&self) -> PathBuf {
@@ -94,7 +112,15 @@ impl Disk {
                 tracing::error!(path = %path.display(), "the kept assignments are empty; asking the managers anew")
             }
         }
+        *self.named() = ids(&desired).collect();
         Ok(desired)
+    }
+
+    /// Whether the next daemon may find this task in the kept assignments, though it is wanted no more: a full disk
+    /// keeps what it had. How the task ended has to be kept as long.
+    #[must_use]
+    pub fn names(&self, task: TaskId) -> bool {
+        self.named().contains(&task)
     }
 
     /// Keeps the assignments.
@@ -105,7 +131,14 @@ impl Disk {
         let mut bytes = vec![FORMAT];
         // Encoding into a Vec cannot run out of room.
         let _ = desired.to_message().encode(&mut bytes);
-        replace(&self.assignments(), &bytes)
+        let replaced = replace(&self.assignments(), &bytes);
+        let mut named = self.named();
+        if replaced.is_ok() {
+            named.clear();
+        }
+        // When it failed it may be either file.
+        named.extend(ids(desired));
+        replaced
     }
 
     /// The managers it was last told of.
@@ -183,6 +216,40 @@ mod tests {
         };
         disk.save(&desired).unwrap();
         assert_eq!(disk.load().unwrap(), desired);
+    }
+
+    #[test]
+    fn what_the_file_may_name_is_known_when_the_disk_refuses_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        let with = |task: u128| {
+            let mut desired = Desired::default();
+            let task = api::proto::Task {
+                id: convert::id_bytes(task),
+                ..Default::default()
+            };
+            let assigned = api::proto::AssignedTask {
+                task: Some(task),
+                ..Default::default()
+            };
+            desired.apply(Assignments {
+                tasks: vec![assigned],
+                ..Assignments::default()
+            });
+            desired
+        };
+        let named = |disk: &Disk| [1, 2].map(|task| disk.names(TaskId(task)));
+        disk.save(&with(1)).unwrap();
+        assert_eq!(named(&disk), [true, false]);
+        let beside = disk.assignments().with_extension("new");
+        std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+        disk.save(&with(2)).unwrap_err();
+        assert_eq!(named(&disk), [true, true]);
+        disk.save(&with(2)).unwrap();
+        assert_eq!(named(&disk), [false, true]);
+        let next = Disk::open(dir.path().to_owned()).unwrap();
+        next.load().unwrap();
+        assert_eq!(named(&next), [false, true]);
     }
 
     #[test]

@@ -132,6 +132,7 @@ impl Agent {
         let book = Arc::new(StatusBook::default());
         let keeper = Arc::new(Keeper::new(config.runtime.clone()));
         let tools = Arc::new(Tools {
+            disk: disk.clone(),
             runtime: config.runtime,
             images: config.images,
             overlay: config.overlay,
@@ -156,7 +157,7 @@ impl Agent {
                 .collect::<Vec<_>>(),
         );
         let (manager_tx, manager) = watch::channel(None);
-        let known = Arc::new(Known::new(disk.clone(), known, manager.clone()));
+        let known = Arc::new(Known::new(disk, known, manager.clone()));
         let (standing_tx, standing) = watch::channel(None);
         let (denied_tx, denied) = watch::channel(None);
         let anew = Arc::new(Notify::new());
@@ -178,7 +179,6 @@ impl Agent {
         };
         let core = Core {
             tools: tools.clone(),
-            disk,
             desired,
             supervisor,
             dirty: false,
@@ -332,7 +332,6 @@ impl Agent {
 /// The owner of the assignments.
 struct Core {
     tools: Arc<Tools>,
-    disk: Disk,
     desired: Desired,
     supervisor: Supervisor,
     /// Networks have changed since the assignments were last kept.
@@ -365,11 +364,7 @@ impl Core {
                 }
                 _ = housekeeping.tick() => self.keep_house().await,
                 _ = sweep.tick(), if self.supervisor.is_settled() => {
-                    let (desired, supervisor) = (&self.desired, &self.supervisor);
-                    supervisor::sweep(&self.tools, |task| {
-                        supervisor.drives(task) || desired.tasks.contains_key(&supervisor::wire_id(task))
-                    })
-                    .await;
+                    self.supervisor.sweep(&self.desired).await;
                 }
                 () = stop.cancelled() => break,
             }
@@ -409,7 +404,7 @@ impl Core {
     }
 
     fn keep(&mut self) {
-        match self.disk.save(&self.desired) {
+        match self.tools.disk.save(&self.desired) {
             Ok(()) => self.dirty = false,
             Err(error) => {
                 self.dirty = true;

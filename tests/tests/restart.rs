@@ -23,6 +23,14 @@ services:
       placement: {constraints: [node.hostname==node2]}
       restart_policy: {condition: none}
 ";
+const SLOW: &str = "
+services:
+  t:
+    image: 127.0.0.1:5999/nothing:1
+    deploy:
+      placement: {constraints: [node.hostname==node2]}
+      restart_policy: {condition: none}
+";
 const ASSIGNMENTS: &str = "/var/lib/clusterd/agent/assignments";
 
 /// Id, process (0: none) and state of the one task.
@@ -182,6 +190,62 @@ fn unheard_end(lab: &Lab) -> Result<()> {
 fn an_end_that_no_manager_heard_of_is_told_after_a_restart() {
     let lab = Lab::builder().nodes(2).up().expect("a lab");
     if let Err(error) = unheard_end(&lab) {
+        panic!("{error:?}");
+    }
+}
+
+/// A registry that says nothing until it is ended.
+fn silent_registry(node: &Node<'_>) -> Result<std::process::Child> {
+    let registry = node
+        .command(["busybox", "nc", "-ll", "-p", "5999"])?
+        .stdin(std::process::Stdio::piped())
+        .spawn()?;
+    wait_for("it listens", LIMIT, || {
+        Ok(!node.run_ok(["ss", "-Hltn", "sport = :5999"])?.is_empty())
+    })?;
+    Ok(registry)
+}
+
+/// A task whose image does not come, which no manager hears of, and a restart. The registry is asked once.
+fn unheard_refusal(lab: &Lab) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    let asked = || -> Result<bool> {
+        let words = ["ss", "-Htn", "state", "established", "sport = :5999"];
+        Ok(!worker.run_ok(words)?.is_empty())
+    };
+    let mut registry = silent_registry(&worker)?;
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy --detach -c - s"#;
+    manager.run_ok(["sh", "-c", deploy, "sh", SLOW])?;
+    wait_for("the registry is asked", LIMIT, asked)?;
+    let (id, ..) = task(&manager)?;
+    manager.kill()?;
+    registry.kill()?;
+    registry.wait()?;
+    let end = format!("/var/lib/clusterd/containers/{id}/begun");
+    wait_for("it is given up", LIMIT, || {
+        let shown = worker.run(["cat", &end])?;
+        Ok(shown.stdout.contains("refused"))
+    })?;
+    worker.kill()?;
+    let mut registry = silent_registry(&worker)?;
+    worker.start()?;
+    manager.start()?;
+    let known = wait_for("its end is known", LIMIT, || {
+        Ok(task(&manager)?.2 != "preparing")
+    });
+    let asked_again = asked()?;
+    registry.kill()?;
+    registry.wait()?;
+    known?;
+    assert!(!asked_again, "what was given up is prepared again");
+    assert_eq!(task(&manager)?.2, "rejected");
+    Ok(())
+}
+
+#[test]
+fn what_a_node_gave_up_is_not_begun_by_its_next_daemon() {
+    let lab = Lab::builder().nodes(2).up().expect("a lab");
+    if let Err(error) = unheard_refusal(&lab) {
         panic!("{error:?}");
     }
 }

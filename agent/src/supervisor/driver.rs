@@ -1,6 +1,6 @@
 //! The shell around one task's machine: does what the machine asks for, tells it what came of it.
 
-use super::machine::{Action, Exit, Found, Input, Machine};
+use super::machine::{Action, End, Exit, Found, Input, Machine};
 use super::prepare::{self, Prepared};
 use super::{Assigned, Tools, exit_of, task_id_of};
 use crate::{memory, netview};
@@ -56,6 +56,11 @@ pub(crate) async fn drive(
             },
             () = stop.cancelled() => break,
         };
+        if let Input::Refused(why) = &input {
+            let refused = why.clone();
+            let (tools, id) = (&shell.tools, shell.assigned.task.id);
+            keep_end(tools, id, &End::Refused { refused });
+        }
         let actions = shell.machine.on(input, now());
         shell.perform(actions);
     }
@@ -119,7 +124,7 @@ impl Shell {
                                 message: error.to_string(),
                             },
                         };
-                        keep_end(&tools, id, &exit);
+                        keep_end(&tools, id, &End::Exited(exit.clone()));
                         Done::Input(Input::Exited(exit))
                     });
                 }
@@ -146,14 +151,16 @@ impl Shell {
 
 /// Kept until the managers have let the task go: its container's record is removed before its end is told, and a
 /// daemon that starts in between must not take it for lost. Half written it is worth nothing, but the
-/// container's record is there still.
-fn keep_end(tools: &Tools, task: TaskId, exit: &Exit) {
-    let path = tools.places(task).begun();
-    let kept = serde_json::to_vec(exit)
-        .map_err(std::io::Error::from)
+/// container's record is there still. What was refused has no other record, and has been replaced perhaps by the time
+/// that a new daemon sees it.
+fn keep_end(tools: &Tools, task: TaskId, end: &End) {
+    let places = tools.places(task);
+    let path = places.begun();
+    let kept = std::fs::create_dir_all(&places.dir)
+        .and_then(|()| serde_json::to_vec(end).map_err(std::io::Error::from))
         .and_then(|text| std::fs::write(&path, text));
     if let Err(error) = kept {
-        tracing::warn!(%task, path = %path.display(), %error, "can't keep how it ended; a restart now would call it lost");
+        tracing::warn!(%task, path = %path.display(), %error, "can't keep how it ended; a restart now would call it lost, or begin it again");
     }
 }
 
@@ -163,7 +170,7 @@ pub(crate) fn find(tools: &Tools, task: TaskId) -> Found {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::Nothing,
         // Empty until its container has ended.
         Err(_) => Found::Lost,
-        Ok(text) => serde_json::from_slice(&text).map_or(Found::Lost, Found::Exited),
+        Ok(text) => serde_json::from_slice(&text).map_or(Found::Lost, |end: End| end.into()),
     }
 }
 
@@ -236,7 +243,7 @@ async fn clean(tools: &Arc<Tools>, task: TaskId) -> Result<(), String> {
         if problems.is_empty() {
             // The image may go now. It was there only if the task got that far.
             let _ = std::fs::remove_file(places.image());
-            if !places.log().exists() {
+            if !places.log().exists() && !places.begun().exists() {
                 // Never started: there is nothing to read later.
                 let _ = std::fs::remove_dir_all(&places.dir);
             }
@@ -263,7 +270,7 @@ pub(crate) async fn adopt(
 ) -> Found {
     if let Some(exit) = &state.exit {
         let exit = exit_of(exit);
-        keep_end(tools, assigned.task.id, &exit);
+        keep_end(tools, assigned.task.id, &End::Exited(exit.clone()));
         return Found::Exited(exit);
     }
     let adopted = async {
@@ -344,11 +351,25 @@ pub(crate) async fn sweep(tools: &Arc<Tools>, alive: impl Fn(TaskId) -> bool) {
     }
 }
 
+/// The managers have let a task go: of one that never wrote a word nothing is left. [`sweep`] does the same later,
+/// where the disk refused.
+pub(crate) fn let_go(tools: &Tools, task: TaskId) {
+    let places = tools.places(task);
+    if places.dir.exists() && !places.log().exists() && !tools.disk.names(task) {
+        remove_dir(&places.dir);
+    }
+}
+
 /// A service's last task here was removed for good: so are the logs of the earlier ones.
 pub(crate) async fn forget_service_logs(tools: &Arc<Tools>, service: ServiceId) {
-    for (_, places) in folders(tools) {
+    for (task, places) in folders(tools) {
         let of = std::fs::read_to_string(places.dir.join("service")).unwrap_or_default();
-        if of == service.to_string() && !places.root().exists() {
+        if of != service.to_string() || places.root().exists() {
+            continue;
+        }
+        if tools.disk.names(task) {
+            remove_dir(&places.dir.join("log"));
+        } else {
             remove_dir(&places.dir);
         }
     }

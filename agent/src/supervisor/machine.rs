@@ -4,7 +4,7 @@
 //! ```text
 //! Found nothing ─ Prepare ─ Prepared ─(delay)─ Start ─ Started ─ Running ─ Exited ─┐
 //! Found running ────────────────────────────────────────────────┘                  Clean ─ Done
-//! Found exited, found lost, refused, asked to stop at any point ───────────────────┘
+//! Found exited, lost or refused, refused now, asked to stop at any point ───────────────────┘
 //! ```
 //!
 //! Invariants: states reported only move forward; an end is reported once everything of the task has been
@@ -26,6 +26,8 @@ pub enum Found {
     },
     /// Its container ended while nobody looked.
     Exited(Exit),
+    /// It could not be prepared, and why. What says so may have been lost, or have been heard and acted on.
+    Refused(String),
     /// It was begun, and its container is gone: the machine was restarted.
     Lost,
     /// It has ended, and is to run again in the same task: what to say of that once it does.
@@ -39,6 +41,28 @@ pub struct Exit {
     pub code: i32,
     /// More than the code tells: out of memory, shim lost.
     pub message: String,
+}
+
+/// The end of a task, as it is kept on disk until the managers let the task go: it is not to be begun again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub enum End {
+    /// Its container ended.
+    Exited(Exit),
+    /// It never had one.
+    Refused {
+        /// Why.
+        refused: String,
+    },
+}
+
+impl From<End> for Found {
+    fn from(end: End) -> Self {
+        match end {
+            End::Exited(exit) => Self::Exited(exit),
+            End::Refused { refused } => Self::Refused(refused),
+        }
+    }
 }
 
 /// What happened.
@@ -151,6 +175,12 @@ impl Machine {
             }
             Found::Running { pid, since } => machine.running(&mut actions, now, pid, since),
             Found::Exited(exit) => machine.exited(&mut actions, now, &exit),
+            Found::Refused(_) if machine.stopping() => {
+                machine.clean(&mut actions, now, TaskState::Shutdown, "", None);
+            }
+            Found::Refused(why) => {
+                machine.clean(&mut actions, now, TaskState::Rejected, &why, None);
+            }
             Found::Lost => {
                 let why = "its container was gone when clusterd started; the machine was restarted";
                 machine.clean(&mut actions, now, TaskState::Failed, why, None);

@@ -8,6 +8,7 @@ mod prepare;
 use crate::assignments::Desired;
 use crate::container::Places;
 use crate::contents::Contents;
+use crate::disk::Disk;
 use crate::keeper::Keeper;
 use crate::status::StatusBook;
 use crate::volume::Volumes;
@@ -15,7 +16,7 @@ use alone::Alone;
 use api::convert;
 use api::model::{Task, TaskId, TaskState, TaskTemplate};
 use images::Store;
-pub use machine::{Action, Exit, Found, Input, Machine};
+pub use machine::{Action, End, Exit, Found, Input, Machine};
 use overlay::Overlay;
 use prepare::Pulls;
 use runtime::Runtime;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a driver works with.
 pub(crate) struct Tools {
+    pub disk: Disk,
     pub runtime: Runtime,
     pub images: Store,
     pub overlay: Overlay,
@@ -131,9 +133,16 @@ impl Supervisor {
             driver::remove_unknown(&self.tools, &task.to_string()).await;
         }
         self.settled = true;
-        let driven = &self.driven;
+        self.sweep(desired).await;
+    }
+
+    /// Removes what is left of tasks that are neither driven, nor wanted, nor named by what is kept on disk: for the
+    /// next daemon they would be new.
+    pub async fn sweep(&self, desired: &Desired) {
         driver::sweep(&self.tools, |task| {
-            driven.contains_key(&task) || desired.tasks.contains_key(&wire_id(task))
+            self.driven.contains_key(&task)
+                || desired.tasks.contains_key(&wire_id(task))
+                || self.tools.disk.names(task)
         })
         .await;
     }
@@ -184,7 +193,9 @@ impl Supervisor {
                 });
             }
         }
-        self.ended.retain(|id| wanted.contains(id));
+        for id in self.ended.extract_if(.., |id| !wanted.contains(id)) {
+            driver::let_go(&self.tools, id);
+        }
         self.join_finished(&wanted).await;
     }
 
@@ -207,6 +218,7 @@ impl Supervisor {
                 self.ended.insert(id);
             } else {
                 self.tools.book.forget(id);
+                driver::let_go(&self.tools, id);
             }
             let removed = *driven.desired.borrow() == TaskState::Remove;
             let last = !self
@@ -260,11 +272,6 @@ impl Supervisor {
             self.ended.remove(&id);
             self.spawn(assigned, Found::Again(note));
         }
-    }
-
-    /// Whether a task has its driver still: it may be ending in peace, wanted no more.
-    pub fn drives(&self, task: TaskId) -> bool {
-        self.driven.contains_key(&task)
     }
 
     /// Whether a driver may have ended since the last look.
@@ -377,4 +384,4 @@ pub(crate) fn wire_id(task: TaskId) -> bytes::Bytes {
 }
 
 pub(crate) use alone::ALONE_AFTER;
-pub(crate) use driver::{images_in_use, sweep};
+pub(crate) use driver::images_in_use;

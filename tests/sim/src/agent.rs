@@ -277,11 +277,15 @@ impl World {
             return;
         };
         let (dirty, finished) = (agent.dirty, agent.roster.has_finished());
+        let settled = agent.roster.settled;
         if dirty {
             self.keep(host);
         }
         if finished {
             self.reconcile(host);
+        }
+        if settled {
+            self.sweep(host);
         }
         self.later(host, HOUSE_MS, Timer::House);
     }

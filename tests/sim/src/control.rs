@@ -267,7 +267,9 @@ impl World {
         match outcome {
             Ok((index, id)) => {
                 self.book.acknowledged = self.book.acknowledged.max(index);
-                self.book.see(&Sight::Acknowledged { index, id });
+                let raft = self.hosts[host].manager.as_ref().map(|m| &m.raft);
+                let term = raft.map_or(0, |raft| raft.term());
+                self.book.see(&Sight::Acknowledged { index, id, term });
                 self.book.count("acknowledged writes");
                 self.done(&call);
             }

@@ -1,6 +1,7 @@
 //! What of a machine outlives its daemon: containers, and what the agent keeps on disk.
 
-use agent::decisions::Exit;
+use agent::decisions::{End, Exit};
+use api::convert;
 use api::model::{TaskId, Timestamp};
 use api::proto::Assignments;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ pub struct Machine {
     /// By the task.
     pub containers: BTreeMap<TaskId, Container>,
     /// Tasks that were begun, with their ends.
-    pub begun: BTreeMap<TaskId, Option<Exit>>,
+    pub begun: BTreeMap<TaskId, Option<End>>,
     /// The assignments on disk.
     pub kept: Assignments,
     /// Processes so far.
@@ -30,6 +31,14 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Whether the next daemon finds this task in the assignments on disk.
+    #[must_use]
+    pub fn names(&self, task: TaskId) -> bool {
+        let ids = self.kept.tasks.iter().filter_map(|t| t.task.as_ref());
+        ids.filter_map(|t| convert::task_id(&t.id).ok())
+            .any(|id| id == task)
+    }
+
     /// The power is gone.
     pub fn lose_power(&mut self) {
         self.containers

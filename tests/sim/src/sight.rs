@@ -70,6 +70,8 @@ pub enum Sight<'a> {
         index: u64,
         /// Of its entry.
         id: u64,
+        /// Of who acknowledges it: who is elected for a later one has it.
+        term: u64,
     },
     /// A user has read.
     Read {

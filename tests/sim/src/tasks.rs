@@ -4,7 +4,7 @@ use crate::event::{Event, Step, Timer};
 use crate::machine::Container;
 use crate::stacks::Behaviour;
 use crate::world::World;
-use agent::decisions::{Action, Desired, Exit, Found, Input, Machine};
+use agent::decisions::{Action, Desired, End, Exit, Found, Input, Machine};
 use api::convert;
 use api::model::{Task, TaskId, TaskState, TaskTemplate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +86,8 @@ impl World {
                     Some(Container {
                         exit: Some(exit), ..
                     }) => {
-                        there.machine.begun.insert(id, Some(exit.clone()));
+                        let end = End::Exited(exit.clone());
+                        there.machine.begun.insert(id, Some(end));
                         Found::Exited(exit.clone())
                     }
                     Some(container) => Found::Running {
@@ -99,7 +100,7 @@ impl World {
                 match there.machine.begun.get(&id) {
                     None => Found::Nothing,
                     Some(None) => Found::Lost,
-                    Some(Some(exit)) => Found::Exited(exit.clone()),
+                    Some(Some(end)) => end.clone().into(),
                 }
             };
             self.spawn(host, task, template, found);
@@ -112,9 +113,21 @@ impl World {
         let there = &mut self.hosts[host];
         if let Some(agent) = &mut there.agent {
             agent.roster.settled = true;
-            let wanted = ids(&agent.desired);
-            there.machine.begun.retain(|id, _| wanted.contains(id));
         }
+        self.sweep(host);
+    }
+
+    /// Removes what is left of tasks that nobody wants, and that what is on disk does not name.
+    pub(crate) fn sweep(&mut self, host: usize) {
+        let there = &mut self.hosts[host];
+        let Some(agent) = &there.agent else { return };
+        let wanted = ids(&agent.desired);
+        let driven = &agent.roster.driven;
+        let mut begun = std::mem::take(&mut there.machine.begun);
+        begun.retain(|id, _| {
+            wanted.contains(id) || driven.contains_key(id) || there.machine.names(*id)
+        });
+        there.machine.begun = begun;
     }
 
     fn remove_unclaimed(&mut self, host: usize) {
@@ -174,7 +187,6 @@ impl World {
                 agent.roster.ended.insert(id);
             } else {
                 agent.book.forget(id);
-                there.machine.begun.remove(&id);
             }
         }
     }
@@ -304,7 +316,14 @@ impl World {
         }
         let input = match step {
             Step::Prepared => Input::Prepared,
-            Step::Refused => Input::Refused("its image is nowhere".into()),
+            Step::Refused => {
+                let refused = String::from("its image is nowhere");
+                let end = End::Refused {
+                    refused: refused.clone(),
+                };
+                self.hosts[host].machine.begun.insert(task, Some(end));
+                Input::Refused(refused)
+            }
             Step::DelayOver => Input::DelayOver,
             Step::Exited(exit) => Input::Exited(exit),
             Step::Start => self.run(host, task),
@@ -380,7 +399,7 @@ impl World {
             self.hosts[host]
                 .machine
                 .begun
-                .insert(task, Some(exit.clone()));
+                .insert(task, Some(End::Exited(exit.clone())));
             self.step_later(host, task, 1, Step::Exited(exit));
         }
     }

@@ -139,6 +139,32 @@ fn a_stop_is_asked_for_once() {
 }
 
 #[test]
+fn what_was_refused_once_is_not_prepared_by_the_next_daemon() {
+    let kept = serde_json::to_vec(&End::Refused {
+        refused: "no image".into(),
+    })
+    .unwrap();
+    let end: End = serde_json::from_slice(&kept).unwrap();
+    let (mut machine, mut all) = new(TaskState::Running, end.clone().into());
+    all.extend(machine.on(Input::Cleaned(Ok(())), NOW));
+    assert_eq!(states(&all), [TaskState::Rejected]);
+    assert!(format!("{all:?}").contains("no image"));
+    assert!(!all.contains(&Action::Prepare));
+
+    let (mut machine, mut all) = new(TaskState::Shutdown, end.into());
+    all.extend(machine.on(Input::Cleaned(Ok(())), NOW));
+    assert_eq!(states(&all), [TaskState::Shutdown]);
+}
+
+#[test]
+fn the_end_of_a_container_is_kept_as_it_was_before_there_were_others() {
+    let end = End::Exited(exit(3));
+    let kept = serde_json::to_string(&end).unwrap();
+    assert_eq!(kept, r#"{"code":3,"message":""}"#);
+    assert_eq!(serde_json::from_str::<End>(&kept).unwrap(), end);
+}
+
+#[test]
 fn what_cannot_be_removed_is_said_and_tried_again() {
     let (mut machine, _) = new(TaskState::Running, Found::Lost);
     let mut all = Vec::new();

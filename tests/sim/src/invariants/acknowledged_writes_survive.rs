@@ -1,5 +1,5 @@
 //! A write that a user was told of is part of the log for good: no manager ever has another entry in its place, no
-//! leader is without it, and every read that was asked for later sees it.
+//! leader of a later term is without it (one that was elected for an earlier term and learns of it late may be), and every read that was asked for later sees it.
 
 use super::Invariant;
 use crate::sight::Sight;
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 pub struct State {
     /// Entries that some manager has applied: ids by index.
     applied: BTreeMap<u64, u64>,
-    /// Entries that a user was told of.
-    acknowledged: BTreeMap<u64, u64>,
+    /// Entries that a user was told of: ids, and in which term that was, by index.
+    acknowledged: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Invariant for State {
@@ -31,7 +31,7 @@ impl Invariant for State {
                 if self
                     .acknowledged
                     .get(&entry.index)
-                    .is_some_and(|id| *id != entry.id)
+                    .is_some_and(|(id, _)| *id != entry.id)
                 {
                     return Err(format!(
                         "manager {host} has applied another entry {} than was acknowledged",
@@ -39,12 +39,14 @@ impl Invariant for State {
                     ));
                 }
             }
-            Sight::Acknowledged { index, id } => {
-                self.acknowledged.insert(*index, *id);
+            Sight::Acknowledged { index, id, term } => {
+                self.acknowledged.insert(*index, (*id, *term));
             }
             Sight::Leads { host, term, log } => {
-                let lost = self.acknowledged.iter().rev().find(|(index, id)| {
-                    **index > log.base() && log.get(**index).is_none_or(|entry| entry.id != **id)
+                let lost = self.acknowledged.iter().rev().find(|(index, (id, told))| {
+                    told < term
+                        && **index > log.base()
+                        && log.get(**index).is_none_or(|entry| entry.id != *id)
                 });
                 if let Some((index, _)) = lost {
                     return Err(format!(

@@ -36,7 +36,11 @@ pub(crate) struct Flusher {
     in_flight: Arc<AtomicUsize>,
     times: SyncTimes,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    users: Arc<Mutex<Vec<Ending>>>,
 }
+
+/// Ends a thread that writes.
+type Ending = Box<dyn FnOnce() + Send>;
 
 fn closed() -> io::Error {
     io::Error::other("the log is closed")
@@ -63,7 +67,14 @@ impl Flusher {
             in_flight,
             times,
             thread: Arc::new(Mutex::new(Some(thread))),
+            users: Arc::default(),
         })
+    }
+
+    /// Who writes from a thread of its own ends in this, which is called before the flusher ends.
+    pub fn before_close(&self, end: impl FnOnce() + Send + 'static) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.push(Box::new(end));
     }
 
     /// How long the last syncs took.
@@ -71,7 +82,8 @@ impl Flusher {
         &self.times
     }
 
-    /// Waits until so many bytes more may be written. One writer at a time: openraft has no other.
+    /// Waits until so many bytes more may be written. One writer at a time, which is openraft: what the log removes
+    /// aside is bounded by itself.
     pub async fn room(&self, bytes: usize) -> io::Result<()> {
         match self.in_flight.load(Ordering::Acquire) {
             0 => Ok(()),
@@ -92,6 +104,14 @@ impl Flusher {
         rx.await.map_err(|_| closed())?
     }
 
+    /// As [`Flusher::barrier`], for a thread.
+    pub fn barrier_blocking(&self) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        let job = Job::Barrier(tx);
+        self.jobs.blocking_send(job).map_err(|_| closed())?;
+        rx.blocking_recv().map_err(|_| closed())?
+    }
+
     /// Tells `callback` once all that was written before is durable.
     pub async fn tell(&self, callback: IOFlushed<TypeConfig>) -> io::Result<()> {
         self.send(Job::Appended(callback)).await
@@ -103,6 +123,10 @@ impl Flusher {
 
     /// Ends the thread and joins it; what waits is done first. Blocks.
     pub fn close(&self) {
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
+        for end in users {
+            end();
+        }
         let thread = self
             .thread
             .lock()

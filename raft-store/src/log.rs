@@ -11,6 +11,7 @@
 //! the file three times and not once. Each value is sealed for its place.
 
 mod check;
+mod purge;
 mod read;
 mod recent;
 
@@ -26,12 +27,13 @@ use futures_util::FutureExt;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use purge::Purger;
 use recent::{Recent, bounds};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::{RangeBounds, RangeInclusive};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,6 +76,7 @@ pub(crate) struct Log {
     suspects: Arc<Vec<u64>>,
     appended: Appended,
     recent: Recent,
+    purger: Purger,
     /// When it was last noted what is committed.
     noted: Arc<Mutex<Option<Instant>>>,
 }
@@ -179,8 +182,13 @@ impl Log {
             suspects: Arc::new(suspects),
             appended: Appended::default(),
             recent: Recent::default(),
+            purger: Purger::default(),
             noted: Arc::default(),
         };
+        if let Err(error) = log.start_purging() {
+            log.flusher.close();
+            return Err(error);
+        }
         Ok(log)
     }
 
@@ -286,18 +294,6 @@ impl Log {
         Ok(())
     }
 
-    /// Removes up to and with an index, the oldest first.
-    async fn remove_from_front(&self, upto: u64) -> io::Result<()> {
-        self.recent.cut_front(upto);
-        let mut piece = Piece::default();
-        for pair in self.entries.range(..=key(upto, u32::MAX)) {
-            let (key, value) = pair.map_err(sled_failed)?;
-            self.make_room(&mut piece, value.len()).await?;
-            piece.remove(&key, value.len());
-        }
-        self.write(piece).await
-    }
-
     /// Removes from an index on, the newest first, so that no hole is left.
     async fn remove_from_back(&self, from: u64) -> io::Result<()> {
         self.recent.cut_back(from);
@@ -349,15 +345,17 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let purged: Option<LogId> = self.get("purged")?;
+        let begins = self.begins.load(Ordering::Acquire);
         let last = match self.entries.last().map_err(sled_failed)? {
-            Some((key, _)) => {
+            Some((key, _)) if self.position(&key)?.0 >= begins => {
                 let (index, _) = self.position(&key)?;
                 let range: RangeInclusive<u64> = index..=index;
                 self.read(range, usize::MAX)?
                     .pop()
                     .map(|entry| entry.log_id())
             }
-            None => None,
+            // What is purged may be there still.
+            _ => None,
         };
         Ok(LogState {
             last_log_id: last.or(purged),
@@ -429,15 +427,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        // The mark first: a crash in between leaves entries too many, not too few.
-        self.put("purged", &upto)?;
-        {
-            let mut reached = self.reached();
-            reached.last = reached.last.max(Some(position(&upto)));
-        }
-        self.begins.store(upto.index + 1, Ordering::Release);
-        self.remove_from_front(upto.index).await?;
-        self.flusher.barrier().await
+        self.cut_front(upto).await
     }
 }
 

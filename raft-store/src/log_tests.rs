@@ -136,6 +136,59 @@ async fn large_entries_are_read_again_and_sled_syncs_all_of_them() {
     close(log).await;
 }
 
+/// Waits until so many parts of entries are left.
+async fn gone(log: &Log, left: usize) {
+    while log.entries.len() > left {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(log.entries.len(), left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_purged_is_not_read_any_more_and_goes_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await;
+    let many = (1..=300).map(|index| entry(index, 20_000)).collect();
+    append(&mut log, many).await;
+    let parts = log.entries.len();
+    // Nothing of an entry that goes meanwhile is read, and the others are.
+    let reader = log.clone();
+    let readings = tokio::task::spawn_blocking(move || {
+        let mut least = 0;
+        while least < 295 {
+            let mut reader = reader.clone();
+            let all = reader.try_get_log_entries(1..301).now_or_never();
+            let all = all.unwrap().unwrap();
+            let all: Vec<u64> = all.iter().map(|entry| entry.log_id().index).collect();
+            assert!(all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{all:?}");
+            assert_eq!(all.last(), Some(&300));
+            assert!(all[0] >= least);
+            least = all[0];
+        }
+    });
+    for upto in (4..=294).step_by(10) {
+        log.purge(id(upto)).await.unwrap();
+        assert_eq!(indexes(&log), (upto + 1..=300).collect::<Vec<_>>());
+    }
+    readings.await.unwrap();
+    assert!(parts > 300 * 4);
+    gone(&log, 6 * (parts / 300)).await;
+    // All of it.
+    log.purge(id(300)).await.unwrap();
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(
+        (state.last_log_id, state.last_purged_log_id),
+        (Some(id(300)), Some(id(300)))
+    );
+    append(&mut log, vec![entry(301, 10)]).await;
+    assert_eq!(indexes(&log), [301]);
+    close(log).await;
+    let log = open(dir.path()).await;
+    assert_eq!(indexes(&log), [301]);
+    gone(&log, 1).await;
+    close(log).await;
+}
+
 #[tokio::test]
 async fn what_a_crash_leaves_half_done_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -161,7 +214,7 @@ async fn what_a_crash_leaves_half_done_is_removed_at_the_next_start() {
         (state.last_log_id, state.last_purged_log_id),
         (Some(id(9)), Some(id(3)))
     );
-    assert_eq!(log.entries.len(), 6 * 3);
+    gone(&log, 6 * 3).await;
     close(log).await;
 }
 

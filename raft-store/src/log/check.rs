@@ -28,7 +28,8 @@ impl Log {
     async fn repair(&mut self) -> io::Result<()> {
         self.read_committed().await?;
         if let Some(purged) = self.get::<LogId>("purged")? {
-            self.remove_from_front(purged.index).await?;
+            self.begins.store(purged.index + 1, Ordering::Release);
+            self.purger.remove(purged.index)?;
         }
         // A large entry is written from its end: without its part 0 it isn't there.
         let mut piece = Piece::default();
@@ -49,9 +50,6 @@ impl Log {
         self.write(piece).await?;
         let now = self.verify().await?;
         *self.reached() = now;
-        let purged = self.get::<LogId>("purged")?;
-        let begins = purged.map_or(0, |id| id.index + 1);
-        self.begins.store(begins, Ordering::Release);
         self.flusher.barrier().await
     }
 

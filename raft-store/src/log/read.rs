@@ -19,21 +19,31 @@ impl Log {
         range: impl RangeBounds<u64>,
         bytes_max: usize,
     ) -> io::Result<(Vec<Entry>, usize)> {
-        let low = match range.start_bound() {
-            Bound::Included(index) => Bound::Included(key(*index, 0)),
-            Bound::Excluded(index) => Bound::Excluded(key(*index, u32::MAX)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        let high = match range.end_bound() {
-            Bound::Included(index) => Bound::Included(key(*index, u32::MAX)),
-            Bound::Excluded(index) => Bound::Excluded(key(*index, 0)),
-            Bound::Unbounded => Bound::Unbounded,
-        };
+        let (first, end) = bounds(&range);
+        loop {
+            // What is purged may be there still, or in part.
+            let begins = first.max(self.begins.load(Ordering::Acquire));
+            if begins >= end {
+                return Ok((Vec::new(), 0));
+            }
+            let read = self.read_there(begins, end, bytes_max);
+            if self.begins.load(Ordering::Acquire) <= begins {
+                return read;
+            }
+        }
+    }
+
+    fn read_there(
+        &self,
+        first: u64,
+        end: u64,
+        bytes_max: usize,
+    ) -> io::Result<(Vec<Entry>, usize)> {
         let mut entries = Vec::new();
         // The one that is being put together.
         let mut open: Option<(u64, u32, Vec<u8>)> = None;
         let mut total = 0;
-        for pair in self.entries.range::<Key, _>((low, high)) {
+        for pair in self.entries.range(key(first, 0)..key(end, 0)) {
             let (key, value) = pair.map_err(sled_failed)?;
             let (index, part) = self.position(&key)?;
             let take_off = |bytes: &mut Vec<u8>| {

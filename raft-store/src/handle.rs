@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::members::{Leadership, book, leadership};
 use crate::network::{Addresses, Redialing};
 use crate::options::Options;
+use crate::snapshot::Contents;
 use crate::snapshot::Snapshots;
 use crate::types::{LogId, Peer, Proposal, Raft, TypeConfig};
 use crate::upgrade;
@@ -97,7 +98,7 @@ impl Handle {
     pub async fn open<N>(options: Options, network: N) -> Result<Self, OpenError>
     where
         N: RaftNetworkFactory<TypeConfig>,
-        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Contents>,
     {
         Self::open_with(options, network, File::sync_data).await
     }
@@ -110,7 +111,7 @@ impl Handle {
     ) -> Result<Self, OpenError>
     where
         N: RaftNetworkFactory<TypeConfig>,
-        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Contents>,
     {
         let config = options.config()?;
         let log = upgrade::open_log(&options.dir, &options.key, sync).await?;
@@ -132,7 +133,7 @@ impl Handle {
     ) -> Result<Self, OpenError>
     where
         N: RaftNetworkFactory<TypeConfig>,
-        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Vec<u8>>,
+        N::Network: RaftNetworkV2<TypeConfig, SnapshotData = Contents>,
     {
         log.tidy().await?;
         let (dir, key) = (options.dir.join(SNAPSHOTS), options.key.clone());

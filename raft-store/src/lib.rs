@@ -53,5 +53,6 @@ pub use lead::OwnTerm;
 pub use members::{Leadership, ManagerState};
 pub use options::Options;
 pub use seal::DataKey;
+pub use snapshot::Contents;
 pub use types::{Outcome, Peer, Proposal, Raft, TypeConfig};
 pub use watch::{Ring, Watched, Watcher};

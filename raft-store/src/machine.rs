@@ -4,7 +4,7 @@
 //! the same, or there is no state.
 
 use crate::recover;
-use crate::snapshot::{Snapshots, Stored};
+use crate::snapshot::{Contents, Snapshots, Stored};
 use crate::types::{Entry, LogId, Outcome, Peer, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::watch::Ring;
 use api::convert;
@@ -165,9 +165,9 @@ impl Machine {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Contents;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Vec<u8>>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Contents>, io::Error> {
         let (tables, meta) = {
             let inner = self.lock();
             let Progress {
@@ -191,12 +191,13 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
         let snapshot = tokio::task::spawn_blocking(work)
             .await
             .map_err(io::Error::other)??;
+        let snapshot = snapshot.into();
         Ok(Snapshot { meta, snapshot })
     }
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Contents;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -253,11 +254,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Vec<u8>,
+        snapshot: Contents,
     ) -> Result<(), io::Error> {
         let stored = Stored {
             meta: meta.clone(),
-            data: snapshot,
+            data: snapshot.load().await?,
         };
         let snapshots = self.snapshots.clone();
         let work = move || {
@@ -276,13 +277,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
+    ) -> Result<Option<SnapshotOf<TypeConfig, Contents>>, io::Error> {
         let snapshots = self.snapshots.clone();
-        let newest = tokio::task::spawn_blocking(move || snapshots.newest());
-        let (newest, _) = newest.await.map_err(io::Error::other)??;
-        Ok(newest.map(|stored| Snapshot {
-            meta: stored.meta,
-            snapshot: stored.data,
-        }))
+        let newest = tokio::task::spawn_blocking(move || snapshots.newest_unread());
+        let newest = newest.await.map_err(io::Error::other)??;
+        Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }

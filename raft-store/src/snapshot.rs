@@ -12,10 +12,11 @@ use crate::wire;
 use api::proto;
 use prost::Message;
 use seal::{DataKey, OVERHEAD};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) const MAGIC: &[u8; 8] = b"CLSTSNAP";
 /// Bytes of the data in one part.
@@ -33,6 +34,8 @@ pub(crate) struct Snapshots {
     key: DataKey,
     /// One is written at a time: one's own, or one from the leader.
     writing: Arc<Mutex<()>>,
+    /// Found damaged when they were to be sent.
+    damaged: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// A snapshot.
@@ -40,6 +43,54 @@ pub(crate) struct Snapshots {
 pub(crate) struct Stored {
     pub meta: SnapshotMeta,
     pub data: Vec<u8>,
+}
+
+/// What a snapshot holds: at hand, or in its file until it is wanted. Whoever asks for the newest one holds up the
+/// state machine meanwhile, and the contents may be some hundred MB.
+#[derive(Debug)]
+pub struct Contents(Place);
+
+#[derive(Debug)]
+enum Place {
+    Here(Vec<u8>),
+    /// Removed meanwhile, it is there as long as it is open.
+    There(PathBuf, File, Snapshots),
+}
+
+impl From<Vec<u8>> for Contents {
+    fn from(data: Vec<u8>) -> Self {
+        Self(Place::Here(data))
+    }
+}
+
+impl Contents {
+    /// All of it.
+    ///
+    /// # Errors
+    /// When its file can't be read, or is damaged: the next one to ask is given an older one then.
+    pub async fn load(self) -> io::Result<Vec<u8>> {
+        let (path, mut file, snapshots) = match self.0 {
+            Place::Here(data) => return Ok(data),
+            Place::There(path, file, snapshots) => (path, file, snapshots),
+        };
+        let work = move || {
+            let mut bytes = Vec::new();
+            file.rewind()
+                .and_then(|()| file.read_to_end(&mut bytes))
+                .map_err(|e| named(e, "read", &path))?;
+            let stored = parse(&path, &bytes, &snapshots.key);
+            if let Err(error) = &stored
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                tracing::error!(%error, "trying an older snapshot");
+                snapshots.damaged().insert(path);
+            }
+            stored.map(|stored| stored.data)
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)?
+    }
 }
 
 impl Snapshots {
@@ -56,6 +107,7 @@ impl Snapshots {
             dir,
             key,
             writing: Arc::default(),
+            damaged: Arc::default(),
         })
     }
 
@@ -98,12 +150,37 @@ impl Snapshots {
         Ok((None, wrong))
     }
 
+    /// As [`Snapshots::newest`], what it holds to be read later: that it is whole shows then.
+    pub fn newest_unread(&self) -> io::Result<Option<(SnapshotMeta, Contents)>> {
+        for path in self.files()? {
+            if self.damaged().contains(&path) {
+                continue;
+            }
+            match peek(&path, &self.key) {
+                Ok((meta, file)) => {
+                    let contents = Contents(Place::There(path, file, self.clone()));
+                    return Ok(Some((meta, contents)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, "trying an older snapshot");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes one; older ones beyond those kept go, damaged ones first.
     pub fn write(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let path = self.dir.join(format!("{index:020}.{SUFFIX}"));
         self.put(&path, meta, data)?;
+        self.damaged().remove(&path);
         self.reap(&path)
     }
 
@@ -149,6 +226,7 @@ impl Snapshots {
                 kept += 1;
             } else {
                 fs::remove_file(&path).map_err(|e| named(e, "remove", &path))?;
+                self.damaged().remove(&path);
             }
         }
         Ok(())
@@ -160,57 +238,131 @@ fn place(head: &[u8], number: u64) -> Vec<u8> {
     [head, &number.to_be_bytes()].concat()
 }
 
-/// Reads a file.
-pub(crate) fn read(path: &Path, key: &DataKey) -> io::Result<Stored> {
-    let bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
-    let what = format!("the snapshot {}", path.display());
-    let short = || damaged(&what, "it is cut short");
+/// The beginning of a file.
+struct Head {
+    id: [u8; ID],
+    meta_length: usize,
+    data_length: usize,
+}
+
+/// Bytes of it.
+const HEAD: usize = MAGIC.len() + 1 + 2 * ID + 2 * 8;
+
+/// `length_of_all` is that of the whole file.
+fn head(what: &str, bytes: &[u8], length_of_all: u64) -> io::Result<Head> {
+    let short = || damaged(what, "it is cut short");
     let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or_else(short)?;
     if magic != MAGIC {
-        return Err(damaged(&what, "it doesn't begin as one"));
+        return Err(damaged(what, "it doesn't begin as one"));
     }
-    let rest = cover::sealed(&what, rest)?;
+    let rest = cover::sealed(what, rest)?;
     let (id, rest) = rest.split_first_chunk::<ID>().ok_or_else(short)?;
     let (_, rest) = rest.split_first_chunk::<ID>().ok_or_else(short)?;
     let (meta_length, rest) = length(rest).ok_or_else(short)?;
-    let (data_length, rest) = length(rest).ok_or_else(short)?;
+    let (data_length, _) = length(rest).ok_or_else(short)?;
     let parts = data_length.div_ceil(PART).checked_add(1);
     let whole = parts
         .and_then(|parts| parts.checked_mul(OVERHEAD))
-        .and_then(|more| more.checked_add(meta_length)?.checked_add(data_length));
-    if whole != Some(rest.len()) {
-        return Err(damaged(&what, "its length is another than it says"));
+        .and_then(|more| more.checked_add(meta_length)?.checked_add(data_length))
+        .and_then(|parts| u64::try_from(parts.checked_add(HEAD)?).ok());
+    if whole != Some(length_of_all) {
+        return Err(damaged(what, "its length is another than it says"));
     }
-    if *id != key.id() {
-        // Where the key doesn't fit, the log has said so before.
-        return Err(damaged(
-            &what,
-            "it says that it is encrypted with another key",
-        ));
-    }
-    let head = bytes.get(..bytes.len() - rest.len()).unwrap_or_default();
-    let mut at = head.len();
-    let open = |number: u64, at: usize, part: &[u8], out: &mut Vec<u8>| {
-        if key.open_onto(out, &place(head, number), part) {
+    Ok(Head {
+        id: *id,
+        meta_length,
+        data_length,
+    })
+}
+
+impl Head {
+    fn check_key(&self, what: &str, key: &DataKey) -> io::Result<()> {
+        if self.id == key.id() {
             return Ok(());
         }
-        let end = at + part.len();
-        let why = format!("bytes {at} to {end} were changed, or are not in their place");
-        Err(damaged(&what, why))
+        // Where the key doesn't fit, the log has said so before.
+        Err(damaged(
+            what,
+            "it says that it is encrypted with another key",
+        ))
+    }
+}
+
+/// Opens the part with this number, which begins at that byte of the file.
+fn open_part(
+    (what, key): (&str, &DataKey),
+    head: &[u8],
+    (number, at): (u64, usize),
+    part: &[u8],
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    if key.open_onto(out, &place(head, number), part) {
+        return Ok(());
+    }
+    let end = at + part.len();
+    let why = format!("bytes {at} to {end} were changed, or are not in their place");
+    Err(damaged(what, why))
+}
+
+fn read_meta(what: &str, meta: &[u8]) -> io::Result<SnapshotMeta> {
+    let meta = proto::SnapshotMeta::decode(meta).map_err(|e| damaged(what, e))?;
+    wire::read_snapshot_meta(&meta).map_err(|e| damaged(what, e))
+}
+
+fn what(path: &Path) -> String {
+    format!("the snapshot {}", path.display())
+}
+
+/// Reads what a file says of itself.
+fn peek(path: &Path, key: &DataKey) -> io::Result<(SnapshotMeta, File)> {
+    let what = what(path);
+    let fail = |e| named(e, "read", path);
+    let mut file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    let take = |file: &mut File, bytes: usize| {
+        let mut taken = Vec::with_capacity(bytes);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        Read::by_ref(file)
+            .take(bytes)
+            .read_to_end(&mut taken)
+            .map_err(fail)?;
+        Ok::<_, io::Error>(taken)
     };
+    let start = take(&mut file, HEAD)?;
+    let head = head(&what, &start, length)?;
+    head.check_key(&what, key)?;
+    let sealed = take(&mut file, head.meta_length + OVERHEAD)?;
+    let mut meta = Vec::with_capacity(head.meta_length);
+    open_part((&what, key), &start, (0, HEAD), &sealed, &mut meta)?;
+    Ok((read_meta(&what, &meta)?, file))
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path, key: &DataKey) -> io::Result<Stored> {
+    let bytes = fs::read(path).map_err(|e| named(e, "read", path))?;
+    parse(path, &bytes, key)
+}
+
+fn parse(path: &Path, bytes: &[u8], key: &DataKey) -> io::Result<Stored> {
+    let what = what(path);
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let head = head(&what, bytes, length)?;
+    head.check_key(&what, key)?;
+    let short = || damaged(&what, "it is cut short");
+    let (start, rest) = bytes.split_at_checked(HEAD).ok_or_else(short)?;
     let (sealed, rest) = rest
-        .split_at_checked(meta_length + OVERHEAD)
+        .split_at_checked(head.meta_length + OVERHEAD)
         .ok_or_else(short)?;
-    let mut meta = Vec::with_capacity(meta_length);
-    open(0, at, sealed, &mut meta)?;
+    let mut at = start.len();
+    let mut meta = Vec::with_capacity(head.meta_length);
+    open_part((&what, key), start, (0, at), sealed, &mut meta)?;
     at += sealed.len();
-    let mut data = Vec::with_capacity(data_length);
+    let mut data = Vec::with_capacity(head.data_length);
     for (number, sealed) in (1..).zip(rest.chunks(PART + OVERHEAD)) {
-        open(number, at, sealed, &mut data)?;
+        open_part((&what, key), start, (number, at), sealed, &mut data)?;
         at += sealed.len();
     }
-    let meta = proto::SnapshotMeta::decode(&meta[..]).map_err(|e| damaged(&what, e))?;
-    let meta = wire::read_snapshot_meta(&meta).map_err(|e| damaged(&what, e))?;
+    let meta = read_meta(&what, &meta)?;
     Ok(Stored { meta, data })
 }
 
@@ -288,6 +440,49 @@ mod tests {
         snapshots.write(&meta(3), b"next").unwrap();
         let names: Vec<_> = snapshots.files().unwrap();
         assert!(names.len() == 2 && !names.contains(&newer), "{names:?}");
+    }
+
+    #[tokio::test]
+    async fn the_newest_is_read_when_it_is_wanted_and_a_damaged_one_is_passed_over_then() {
+        let (_dir, snapshots) = open();
+        assert!(snapshots.newest_unread().unwrap().is_none());
+        snapshots.write(&meta(1), b"old").unwrap();
+        snapshots.write(&meta(2), b"new").unwrap();
+        let (found, contents) = snapshots.newest_unread().unwrap().unwrap();
+        assert_eq!(found, meta(2));
+        let path = snapshots.files().unwrap()[0].clone();
+        let whole = fs::read(&path).unwrap();
+        // Gone by the time, and there all the same.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(contents.load().await.unwrap(), b"new");
+        // Its length and its beginning tell at once, the rest when it is read.
+        for at in 0..whole.len() - 1 {
+            if at == MAGIC.len() {
+                continue;
+            }
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            fs::write(&path, bad).unwrap();
+            let (found, contents) = snapshots.newest_unread().unwrap().unwrap();
+            if found == meta(2) {
+                let error = contents.load().await.unwrap_err().to_string();
+                assert!(
+                    error.contains("00000000000000000002.snap is damaged"),
+                    "{error}"
+                );
+                let (found, _) = snapshots.newest_unread().unwrap().unwrap();
+                assert_eq!(found, meta(1), "byte {at}");
+                snapshots.damaged().clear();
+            } else {
+                assert_eq!(found, meta(1), "byte {at}");
+                assert_eq!(contents.load().await.unwrap(), b"old");
+            }
+        }
+        // One that is written in its place is as good as any.
+        snapshots.damaged().insert(path);
+        snapshots.write(&meta(2), b"again").unwrap();
+        let (_, contents) = snapshots.newest_unread().unwrap().unwrap();
+        assert_eq!(contents.load().await.unwrap(), b"again");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
 use prost::Message;
-use raft_store::{Peer, TypeConfig, wire};
+use raft_store::{Contents, Peer, TypeConfig, wire};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Status;
@@ -168,7 +168,7 @@ pub(super) fn fit(message: &mut WireAppend) -> bool {
 }
 
 impl RaftNetworkV2<TypeConfig> for Peering {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Contents;
 
     async fn append_entries(
         &mut self,
@@ -233,13 +233,22 @@ impl RaftNetworkV2<TypeConfig> for Peering {
     async fn full_snapshot(
         &mut self,
         vote: VoteOf<TypeConfig>,
-        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        snapshot: SnapshotOf<TypeConfig, Contents>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let chunks = stream::iter(chunks(&vote, snapshot));
+        let send = async {
+            // A damaged one is told by its name; the next try is with an older one.
+            let data = snapshot
+                .snapshot
+                .load()
+                .await
+                .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+            let chunks = stream::iter(chunks(&vote, &snapshot.meta, data));
+            within(SNAPSHOT_BOUND, self.client.install_snapshot(chunks)).await
+        };
         let reply = tokio::select! {
-            reply = within(SNAPSHOT_BOUND, self.client.install_snapshot(chunks)) => reply,
+            reply = send => reply,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
         let reply =
@@ -272,13 +281,14 @@ impl RaftNetworkV2<TypeConfig> for Peering {
 /// A snapshot in pieces, made as they are sent. The first says what it is.
 fn chunks(
     vote: &VoteOf<TypeConfig>,
-    snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+    meta: &SnapshotMetaOf<TypeConfig>,
+    data: Vec<u8>,
 ) -> impl Iterator<Item = SnapshotChunk> + Send + 'static {
     // Shared by all pieces, never copied: it may be large.
-    let data = bytes::Bytes::from(snapshot.snapshot);
+    let data = bytes::Bytes::from(data);
     let first = SnapshotChunk {
         vote: Some(wire::vote(vote)),
-        meta: Some(wire::snapshot_meta(&snapshot.meta)),
+        meta: Some(wire::snapshot_meta(meta)),
         total_bytes: data.len() as u64,
         data: bytes::Bytes::new(),
     };

@@ -189,7 +189,7 @@ impl raft_server::Raft for RaftService {
         }
         let snapshot = Snapshot {
             meta,
-            snapshot: data,
+            snapshot: data.into(),
         };
         let reply = self
             .handle

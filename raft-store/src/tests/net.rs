@@ -2,7 +2,7 @@
 
 use super::addr;
 use crate::types::{Peer, TypeConfig};
-use crate::{Handle, Raft, wire};
+use crate::{Contents, Handle, Raft, wire};
 use api::model::NodeId;
 use api::proto;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -113,7 +113,7 @@ fn failed(error: impl std::error::Error + 'static) -> RPCError<TypeConfig> {
 }
 
 impl RaftNetworkV2<TypeConfig> for Link {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Contents;
 
     async fn append_entries(
         &mut self,
@@ -151,21 +151,22 @@ impl RaftNetworkV2<TypeConfig> for Link {
     async fn full_snapshot(
         &mut self,
         vote: VoteOf<TypeConfig>,
-        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        snapshot: SnapshotOf<TypeConfig, Contents>,
         _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let data = snapshot.snapshot.load().await.map_err(|e| failed(e))?;
         let chunk = sent(&proto::SnapshotChunk {
             vote: Some(wire::vote(&vote)),
             meta: Some(wire::snapshot_meta(&snapshot.meta)),
-            total_bytes: snapshot.snapshot.len() as u64,
-            data: snapshot.snapshot.into(),
+            total_bytes: data.len() as u64,
+            data: data.into(),
         });
         let vote = wire::read_vote(chunk.vote.as_ref()).unwrap();
         let meta = wire::read_snapshot_meta(&chunk.meta.unwrap()).unwrap();
         let snapshot = Snapshot {
             meta,
-            snapshot: chunk.data.to_vec(),
+            snapshot: chunk.data.to_vec().into(),
         };
         let peer = self.peer().map_err(RPCError::from)?;
         let reply = peer

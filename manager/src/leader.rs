@@ -79,7 +79,8 @@ async fn passes(handle: &Handle) {
     let mut pause = PAUSE_MIN;
     let mut last: Option<Instant> = None;
     let mut next: Option<Timestamp> = None;
-    let mut doubt = false;
+    // Who led in this term before, in this daemon, may have left something.
+    let mut doubt = true;
     loop {
         if !wait(&mut watcher, last, next).await {
             return;

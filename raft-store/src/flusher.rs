@@ -21,6 +21,10 @@ const QUEUE: usize = 1024;
 /// Bytes written and not yet durable: with what the database adds of its own, well below a segment of
 /// 512 KiB.
 pub(crate) const IN_FLIGHT: usize = 128 * 1024;
+/// Of those, what the log removes aside.
+pub(crate) const IN_FLIGHT_ASIDE: usize = IN_FLIGHT / 4;
+/// And what openraft writes.
+pub(crate) const IN_FLIGHT_OWN: usize = IN_FLIGHT - IN_FLIGHT_ASIDE;
 
 enum Job {
     Appended(IOFlushed<TypeConfig>),
@@ -87,7 +91,7 @@ impl Flusher {
     pub async fn room(&self, bytes: usize) -> io::Result<()> {
         match self.in_flight.load(Ordering::Acquire) {
             0 => Ok(()),
-            now if now + bytes <= IN_FLIGHT => Ok(()),
+            now if now + bytes <= IN_FLIGHT_OWN => Ok(()),
             _ => self.barrier().await,
         }
     }
@@ -213,14 +217,14 @@ mod tests {
             Ok(())
         };
         let flusher = Flusher::start(sync, Ok).unwrap();
-        flusher.room(10 * IN_FLIGHT).await.unwrap();
-        flusher.wrote(IN_FLIGHT);
+        flusher.room(10 * IN_FLIGHT_OWN).await.unwrap();
+        flusher.wrote(IN_FLIGHT_OWN);
         assert_eq!(syncs.load(Ordering::SeqCst), 0, "nothing was in flight");
         flusher.room(1).await.unwrap();
         assert_eq!(syncs.load(Ordering::SeqCst), 1);
         assert_eq!(flusher.in_flight.load(Ordering::SeqCst), 0);
         flusher.wrote(10);
-        flusher.room(IN_FLIGHT - 10).await.unwrap();
+        flusher.room(IN_FLIGHT_OWN - 10).await.unwrap();
         assert_eq!(syncs.load(Ordering::SeqCst), 1, "there was room");
         tokio::task::spawn_blocking(move || {
             flusher.close();

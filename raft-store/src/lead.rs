@@ -44,9 +44,14 @@ impl Handle {
     #[must_use]
     pub fn term(&self) -> Option<OwnTerm> {
         let id = self.own.node_id.raft_id();
-        let leads = self.raft.metrics().borrow_watched().current_leader == Some(id);
+        let term = {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow_watched();
+            (now.current_leader == Some(id)).then_some(now.vote.leader_id.term)
+        };
+        // What it has applied last may be of an earlier term that it led.
         let leader = *self.applied()?.committed_leader_id();
-        (leads && leader.node_id == id).then_some(OwnTerm(leader))
+        (term == Some(leader.term) && leader.node_id == id).then_some(OwnTerm(leader))
     }
 
     /// Why the consensus has ended: to be asked when it has.

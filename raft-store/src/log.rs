@@ -20,14 +20,14 @@ use crate::compact::Appended;
 use crate::cover::{self, ADDED, Cover};
 use crate::database::{self, open_failed, panic_text, said_of_damage, said_where, sled_failed};
 use crate::disk;
-use crate::flusher::{Flusher, IN_FLIGHT};
+use crate::flusher::{Flusher, IN_FLIGHT_ASIDE, IN_FLIGHT_OWN};
 use crate::mark::{Mark, Reached};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use futures_util::FutureExt;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use purge::Purger;
+use purge::{Purger, StopsPurging};
 use recent::{Recent, bounds};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 /// Bytes of an entry in one value, which is 4 KiB sealed.
 const PART: usize = 4 * 1024 - ADDED;
 /// Bytes in one batch.
-const PIECE: usize = IN_FLIGHT;
+const PIECE: usize = IN_FLIGHT_OWN;
 /// Bytes of entries read at once for a follower.
 const READ_AT_ONCE: usize = 4 << 20;
 
@@ -77,6 +77,8 @@ pub(crate) struct Log {
     appended: Appended,
     recent: Recent,
     purger: Purger,
+    /// None in the thread that purges: it ends with the others.
+    purges: Option<Arc<StopsPurging>>,
     /// When it was last noted what is committed.
     noted: Arc<Mutex<Option<Instant>>>,
 }
@@ -169,7 +171,7 @@ impl Log {
         disk::sync_dir(dir)?;
         mark.write(sync()?)?;
         let flusher = Flusher::start(sync, move |now| mark.write(now))?;
-        let log = Self {
+        let mut log = Self {
             dir: Arc::new(dir.to_owned()),
             cover,
             entries,
@@ -183,6 +185,7 @@ impl Log {
             appended: Appended::default(),
             recent: Recent::default(),
             purger: Purger::default(),
+            purges: None,
             noted: Arc::default(),
         };
         if let Err(error) = log.start_purging() {

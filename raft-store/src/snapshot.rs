@@ -34,7 +34,7 @@ pub(crate) struct Snapshots {
     key: DataKey,
     /// One is written at a time: one's own, or one from the leader.
     writing: Arc<Mutex<()>>,
-    /// Found damaged when they were to be sent.
+    /// Found damaged, or unreadable, when they were read.
     damaged: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
@@ -75,17 +75,15 @@ impl Contents {
         };
         let work = move || {
             let mut bytes = Vec::new();
-            file.rewind()
+            let read = file
+                .rewind()
                 .and_then(|()| file.read_to_end(&mut bytes))
-                .map_err(|e| named(e, "read", &path))?;
-            let stored = parse(&path, &bytes, &snapshots.key);
-            if let Err(error) = &stored
-                && error.kind() == io::ErrorKind::InvalidData
-            {
+                .map_err(|e| named(e, "read", &path));
+            let stored = read.and_then(|_| parse(&path, &bytes, &snapshots.key));
+            stored.map(|stored| stored.data).inspect_err(|error| {
                 tracing::error!(%error, "trying an older snapshot");
                 snapshots.damaged().insert(path);
-            }
-            stored.map(|stored| stored.data)
+            })
         };
         tokio::task::spawn_blocking(work)
             .await
@@ -142,6 +140,8 @@ impl Snapshots {
                 Ok(stored) => return Ok((Some(stored), wrong)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, "trying an older snapshot");
+                    // Its beginning may be whole.
+                    self.damaged().insert(path);
                     wrong.push(error);
                 }
                 Err(error) => return Err(error),

@@ -56,7 +56,9 @@ pub(crate) async fn drive(
             },
             () = stop.cancelled() => break,
         };
-        if let Input::Refused(why) = &input {
+        if let Input::Refused(why) = &input
+            && shell.machine.is_preparing()
+        {
             let refused = why.clone();
             let (tools, id) = (&shell.tools, shell.assigned.task.id);
             keep_end(tools, id, &End::Refused { refused });
@@ -355,7 +357,8 @@ pub(crate) async fn sweep(tools: &Arc<Tools>, alive: impl Fn(TaskId) -> bool) {
 /// where the disk refused.
 pub(crate) fn let_go(tools: &Tools, task: TaskId) {
     let places = tools.places(task);
-    if places.dir.exists() && !places.log().exists() && !tools.disk.names(task) {
+    let is_used = places.log().exists() || places.root().exists();
+    if places.dir.exists() && !is_used && !tools.disk.names(task) {
         remove_dir(&places.dir);
     }
 }

@@ -195,6 +195,12 @@ impl Machine {
         self.phase == Phase::Done
     }
 
+    /// Whether a refusal would be its end.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.phase == Phase::Preparing
+    }
+
     /// Takes what happened.
     #[must_use]
     pub fn on(&mut self, input: Input, now: Timestamp) -> Vec<Action> {

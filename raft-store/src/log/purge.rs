@@ -6,14 +6,18 @@
 
 use super::*;
 use std::sync::Condvar;
+use tokio::sync::Notify;
 
-/// Bytes removed between two syncs. What the consensus writes has its own bound, so that as much may be in flight on top.
-const AT_ONCE: usize = IN_FLIGHT / 2;
+/// A removal that takes longer than this is waited for by the next purge: so the log does not grow without a bound where
+/// more is written all the time than is removed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Wanted {
     /// Entries up to this one go.
     upto: Option<u64>,
+    /// When the thread was last idle and was given work.
+    since: Option<Instant>,
     stop: bool,
     /// The first failure is the last word.
     failed: Option<io::Error>,
@@ -21,7 +25,16 @@ struct Wanted {
 
 /// What tells the thread. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Purger(Arc<(Mutex<Wanted>, Condvar)>);
+pub(super) struct Purger(Arc<(Mutex<Wanted>, Condvar)>, Arc<Notify>);
+
+/// What ends the thread when nobody has the log any more.
+pub(super) struct StopsPurging(Purger);
+
+impl Drop for StopsPurging {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
 
 impl Purger {
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -35,8 +48,34 @@ impl Purger {
             return Err(error);
         }
         wanted.upto = wanted.upto.max(Some(upto));
+        wanted.since.get_or_insert_with(Instant::now);
         self.0.1.notify_all();
         Ok(())
+    }
+
+    /// Returns unless a removal takes too long; then, once it is done.
+    async fn in_time(&self) {
+        loop {
+            let done = self.1.notified();
+            let is_late = {
+                let wanted = self.wanted();
+                let late = |since: Instant| since.elapsed() >= PATIENCE;
+                wanted.since.is_some_and(late) && !wanted.stop && wanted.failed.is_none()
+            };
+            if !is_late {
+                return;
+            }
+            // Told of each end; one that came before this is seen at the next look.
+            let _ = tokio::time::timeout(PATIENCE, done).await;
+        }
+    }
+
+    fn is_done(&self) {
+        let mut wanted = self.wanted();
+        if wanted.upto.is_none() {
+            wanted.since = None;
+        }
+        self.1.notify_waiters();
     }
 
     fn stop(&self) {
@@ -58,8 +97,9 @@ impl Purger {
 
 impl Log {
     /// Starts the thread, which ends as the flusher is closed.
-    pub(super) fn start_purging(&self) -> io::Result<()> {
+    pub(super) fn start_purging(&mut self) -> io::Result<()> {
         let log = self.clone();
+        self.purges = Some(Arc::new(StopsPurging(self.purger.clone())));
         let thread = std::thread::Builder::new()
             .name("raft-purge".into())
             .spawn(move || log.purge_aside())?;
@@ -82,10 +122,12 @@ impl Log {
                     Err(error) => {
                         tracing::error!(%error, "purged entries of the log can't be removed");
                         self.purger.wanted().failed = Some(error);
+                        self.purger.is_done();
                         return;
                     }
                 }
             }
+            self.purger.is_done();
         }
     }
 
@@ -94,7 +136,7 @@ impl Log {
         let (mut piece, mut is_more) = (Piece::default(), false);
         for pair in self.entries.range(..=key(upto, u32::MAX)) {
             let (key, value) = pair.map_err(sled_failed)?;
-            if piece.bytes > 0 && piece.bytes + key.len() + value.len() > AT_ONCE {
+            if piece.bytes > 0 && piece.bytes + key.len() + value.len() > IN_FLIGHT_ASIDE {
                 is_more = true;
                 break;
             }
@@ -119,6 +161,7 @@ impl Log {
         self.begins.fetch_max(upto.index + 1, Ordering::AcqRel);
         self.recent.cut_front(upto.index);
         self.flusher.barrier().await?;
+        self.purger.in_time().await;
         self.purger.remove(upto.index)
     }
 }

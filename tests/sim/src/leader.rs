@@ -39,7 +39,7 @@ impl Passing {
             watcher,
             queue: None,
             again: false,
-            doubt: false,
+            doubt: true,
             next: None,
             last: None,
             pause: PAUSE_MIN_MS,

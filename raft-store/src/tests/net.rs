@@ -155,7 +155,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let data = snapshot.snapshot.load().await.map_err(|e| failed(e))?;
+        let data = snapshot.snapshot.load().await.map_err(failed)?;
         let chunk = sent(&proto::SnapshotChunk {
             vote: Some(wire::vote(&vote)),
             meta: Some(wire::snapshot_meta(&snapshot.meta)),

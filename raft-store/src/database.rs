@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const CACHE: u64 = 8 << 20;
 /// The file that says how far the log is durable.
 pub(crate) const MARK: &str = "mark";
+/// What a failed write is called.
+pub(crate) const NOT_WRITTEN: &str = "the log can't be written to disk";
 /// How long a closed log may still be in use.
 const FREE_BOUND: Duration = Duration::from_secs(5);
 
@@ -190,14 +192,31 @@ pub(crate) fn said_where(error: io::Error, dir: &Path, suspects: &[u64]) -> io::
     io::Error::new(error.kind(), format!("{error}{places}"))
 }
 
+/// As [`sled_failed`], of a write to the log.
+pub(crate) fn not_written(error: sled::Error) -> io::Error {
+    let error = sled_failed(error);
+    let text = format!("{NOT_WRITTEN}: {error}");
+    io::Error::new(error.kind(), text)
+}
+
 pub(crate) fn sled_failed(error: sled::Error) -> io::Error {
     match error {
-        sled::Error::Io(error) => error,
+        sled::Error::Io(error) => first_told(error),
         sled::Error::Corruption { at, .. } => {
             codec::damaged("the log's database", format!("at {at:?}"))
         }
         error => io::Error::other(error),
     }
+}
+
+/// Who comes after the first that an error met is given a text of it, in Rust's spelling.
+fn first_told(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let code = text
+        .strip_prefix("Os { code: ")
+        .and_then(|rest| rest.split(',').next())
+        .and_then(|code| code.parse().ok());
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 pub(crate) fn open_failed(dir: &Path, error: sled::Error) -> io::Error {
@@ -211,4 +230,19 @@ pub(crate) fn open_failed(dir: &Path, error: sled::Error) -> io::Error {
         return io::Error::new(io::ErrorKind::ResourceBusy, text);
     }
     disk::named(error, "open the log in", dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_told_again_is_in_the_same_words() {
+        let first = || io::Error::from_raw_os_error(28);
+        let told_again = io::Error::new(first().kind(), format!("{:?}", first()));
+        for error in [first(), told_again] {
+            let text = not_written(sled::Error::Io(error)).to_string();
+            assert_eq!(text, format!("{NOT_WRITTEN}: {}", first()));
+        }
+    }
 }

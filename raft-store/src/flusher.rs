@@ -7,6 +7,7 @@
 //! The first failure is the last word: after a failed sync the kernel may drop what it could not write, and a
 //! later sync would succeed without it.
 
+use crate::database::NOT_WRITTEN;
 use crate::health::SyncTimes;
 use crate::types::TypeConfig;
 use openraft::storage::IOFlushed;
@@ -192,13 +193,13 @@ fn run<T>(
 }
 
 fn fatal(error: io::Error) -> io::Error {
-    tracing::error!(%error, "the log can't be written to disk");
+    tracing::error!(%error, "{NOT_WRITTEN}");
     error
 }
 
 fn outcome(failed: Option<&io::Error>) -> io::Result<()> {
     failed.map_or(Ok(()), |error| {
-        let text = format!("the log can't be written to disk: {error}");
+        let text = format!("{NOT_WRITTEN}: {error}");
         Err(io::Error::new(error.kind(), text))
     })
 }

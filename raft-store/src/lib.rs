@@ -1,6 +1,7 @@
 //! The replicated state: openraft on sled, the cluster's state as its machine, snapshots in files.
 //!
-//! - `log.rs`: openraft's log, `database.rs` opens it. Only these name sled; `flusher.rs` makes its writes durable.
+//! - `log.rs`: openraft's log, `database.rs` opens it. Only these name sled; `flusher.rs` makes its writes durable,
+//!   `ahead.rs` keeps its file from growing with each.
 //! - `codec.rs`: bytes on disk, each behind a format version; `cover.rs`: sealed; `upgrade.rs`: what an earlier
 //!   version wrote, sealed.
 //! - `machine.rs`, `snapshot.rs`: openraft's state machine around [`api::state::State`].
@@ -15,6 +16,7 @@
 //! the log keep their order; a snapshot is whole or not there; a watcher misses nothing without being told;
 //! what can't be read is never passed over; nothing of the state is on the disk but sealed.
 
+mod ahead;
 mod codec;
 mod compact;
 mod cover;

@@ -15,10 +15,13 @@ mod purge;
 mod read;
 mod recent;
 
+use crate::ahead::Ahead;
 use crate::codec;
 use crate::compact::Appended;
 use crate::cover::{self, ADDED, Cover};
-use crate::database::{self, open_failed, panic_text, said_of_damage, said_where, sled_failed};
+use crate::database::{
+    self, not_written, open_failed, panic_text, said_of_damage, said_where, sled_failed,
+};
 use crate::disk;
 use crate::flusher::{Flusher, IN_FLIGHT_ASIDE, IN_FLIGHT_OWN};
 use crate::mark::{Mark, Reached};
@@ -31,7 +34,7 @@ use purge::{Purger, StopsPurging};
 use recent::{Recent, bounds};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::panic::AssertUnwindSafe;
@@ -150,7 +153,13 @@ impl Log {
             database::check_key(dir, &entries, &records, key)
                 .map_err(|error| said_of_damage(error, dir, &suspects))?;
         }
-        let file = File::open(dir.join("db"))?;
+        let path = dir.join("db");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| disk::named(e, "open", &path))?;
+        let mut ahead = Ahead::of(file.try_clone()?);
         let (mut mark, before) = Mark::open(dir.join(database::MARK))?;
         let reached = Arc::new(Mutex::new(before.unwrap_or_default()));
         let known = reached.clone();
@@ -170,7 +179,12 @@ impl Log {
         }
         disk::sync_dir(dir)?;
         mark.write(sync()?)?;
-        let flusher = Flusher::start(sync, move |now| mark.write(now))?;
+        let note = move |now| {
+            mark.write(now)?;
+            ahead.look();
+            Ok(())
+        };
+        let flusher = Flusher::start(sync, note)?;
         let mut log = Self {
             dir: Arc::new(dir.to_owned()),
             cover,
@@ -246,7 +260,7 @@ impl Log {
         let place = cover::place(RECORDS, name.as_bytes());
         let bytes = self.cover.over(&place, &codec::encode(value)?)?;
         self.flusher.wrote(name.len() + bytes.len());
-        self.records.insert(name, bytes).map_err(sled_failed)?;
+        self.records.insert(name, bytes).map_err(not_written)?;
         Ok(())
     }
 
@@ -254,7 +268,7 @@ impl Log {
         if piece.bytes > 0 {
             self.flusher.room(piece.bytes).await?;
             // One batch is atomic.
-            self.entries.apply_batch(piece.batch).map_err(sled_failed)?;
+            self.entries.apply_batch(piece.batch).map_err(not_written)?;
             self.flusher.wrote(piece.bytes);
         }
         Ok(())
@@ -277,7 +291,7 @@ impl Log {
                 let value = self.cover.over(&place(&key), body)?;
                 let written = key.len() + value.len();
                 self.flusher.room(written).await?;
-                self.unpanicked(|| self.entries.insert(key, value).map_err(sled_failed))?;
+                self.unpanicked(|| self.entries.insert(key, value).map_err(not_written))?;
                 self.flusher.wrote(written);
             }
             last = Some(position(&entry.log_id()));

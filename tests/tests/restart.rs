@@ -110,7 +110,8 @@ fn full_disk(lab: &Lab) -> Result<()> {
     let mount = format!("mkdir -p {dir} && mount -t tmpfs -o size=4m none {dir}");
     node.run_ok(["sh", "-c", &mount])?;
     node.run_ok(["clusterctl", "init"])?;
-    node.run_ok(["clusterctl", "network", "create", "before"])?;
+    let create = r#"head -c 100000 /dev/zero | clusterctl config create "$0" -"#;
+    node.run_ok(["sh", "-c", create, "before"])?;
     // It fails when there is no more room, which is what it is for.
     node.run([
         "sh",
@@ -120,7 +121,7 @@ fn full_disk(lab: &Lab) -> Result<()> {
     let mut kept = vec!["before".to_owned()];
     let refused = loop {
         let name = format!("n{}", kept.len());
-        let made = node.run(["clusterctl", "network", "create", &name])?;
+        let made = node.run(["sh", "-c", create, &name])?;
         if !made.status.success() {
             break made.stderr;
         }
@@ -142,13 +143,13 @@ fn full_disk(lab: &Lab) -> Result<()> {
     node.run_ok(["rm", &format!("{dir}/filler")])?;
     node.start()?;
     // The very first call finds the cluster, and all that was acknowledged.
-    let rows = node.run_json(["clusterctl", "network", "ls", "--format", "json"])?;
+    let rows = node.run_json(["clusterctl", "config", "ls", "--format", "json"])?;
     for name in kept {
         let found = rows
             .as_array()
             .context("no list")?
             .iter()
-            .any(|row| row.pointer("/spec/name").and_then(Value::as_str) == Some(&name));
+            .any(|row| row["name"].as_str() == Some(&name));
         assert!(found, "{name} was acknowledged and is gone");
     }
     Ok(())

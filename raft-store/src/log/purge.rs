@@ -143,7 +143,7 @@ impl Log {
             piece.remove(&key, value.len());
         }
         if piece.bytes > 0 {
-            self.entries.apply_batch(piece.batch).map_err(sled_failed)?;
+            self.entries.apply_batch(piece.batch).map_err(not_written)?;
             self.flusher.wrote(piece.bytes);
             self.flusher.barrier_blocking()?;
         }

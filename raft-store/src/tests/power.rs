@@ -22,29 +22,29 @@ fn copy(from: &Path, to: &Path, names: impl Fn(&str) -> bool) {
 }
 
 /// Before each sync, a copy of what it is about to make last: of the log its one file that is synced, then
-/// the snapshots, which are synced before the log counts on them.
+/// the snapshots, which are synced before the log counts on them. Of every seventh write, for it is much to copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_write_survives_the_loss_of_all_that_was_not_synced() {
     let dir = tempfile::tempdir().unwrap();
     let images = tempfile::tempdir().unwrap();
     let taken = Arc::new(AtomicUsize::new(0));
+    let looks = Arc::new(AtomicBool::new(false));
     let hook = {
-        let (dir, images, taken) = (
-            dir.path().to_owned(),
-            images.path().to_owned(),
-            taken.clone(),
-        );
+        let (dir, images) = (dir.path().to_owned(), images.path().to_owned());
+        let (taken, looks) = (taken.clone(), looks.clone());
         move |file: &File| {
-            let image = images.join(taken.load(Ordering::SeqCst).to_string());
-            copy(&dir.join("1/log"), &image.join("1/log"), |name| {
-                name == "db" || name == "conf"
-            });
-            if dir.join("1/snapshots").exists() {
-                copy(
-                    &dir.join("1/snapshots"),
-                    &image.join("1/snapshots"),
-                    |name| name.ends_with(".snap"),
-                );
+            if looks.load(Ordering::SeqCst) {
+                let image = images.join(taken.load(Ordering::SeqCst).to_string());
+                copy(&dir.join("1/log"), &image.join("1/log"), |name| {
+                    name == "db" || name == "conf"
+                });
+                if dir.join("1/snapshots").exists() {
+                    copy(
+                        &dir.join("1/snapshots"),
+                        &image.join("1/snapshots"),
+                        |name| name.ends_with(".snap"),
+                    );
+                }
             }
             file.sync_data()?;
             taken.fetch_add(1, Ordering::SeqCst);
@@ -63,6 +63,7 @@ async fn an_acknowledged_write_survives_the_loss_of_all_that_was_not_synced() {
     let sizes = [3, 500, 9_000, 40_000, 200_000, 5, 5, 700_000];
     for n in 0..96 {
         let name = format!("{n}-{}", "x".repeat(sizes[n % sizes.len()]));
+        looks.store(n % 7 == 95 % 7, Ordering::SeqCst);
         // Again where a loaded machine takes longer than a write may: it is the same one.
         propose(std::slice::from_ref(&handle), stack(&name)).await;
         acknowledged.push((taken.load(Ordering::SeqCst) - 1, name));

@@ -75,7 +75,9 @@ pub fn write(done: &[Done], end: usize, fate: Fate, dice: &mut Dice, from: &Path
                 names.insert(path.clone(), files);
                 Some(files)
             }
-            Call::Write(path, ..) | Call::Resize(path, _) => names.get(path).copied(),
+            Call::Write(path, ..) | Call::Resize(path, _) | Call::Lengthen(path, _) => {
+                names.get(path).copied()
+            }
             Call::Rename(from, to) => {
                 let file = names.remove(from);
                 names.extend(file.map(|file| (to.clone(), file)));
@@ -130,6 +132,13 @@ pub fn write(done: &[Done], end: usize, fate: Fate, dice: &mut Dice, from: &Path
             {
                 let length = usize::try_from(*length).unwrap();
                 contents.entry(*file).or_default().0.resize(length, 0);
+            }
+            (Call::Lengthen(_, length), Some(file))
+                if is_synced || matches!(fate, Fate::Kept) || dice.below(2) == 0 =>
+            {
+                let content = &mut contents.entry(*file).or_default().0;
+                let length = usize::try_from(*length).unwrap().max(content.len());
+                content.resize(length, 0);
             }
             (Call::Write(_, at, bytes), Some(file)) => {
                 let content = contents.entry(*file).or_default();

@@ -242,6 +242,21 @@ pub unsafe extern "C" fn ftruncate64(fd: c_int, length: off64_t) -> c_int {
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off64_t, count: off64_t) -> c_int {
+    // SAFETY: of a descriptor alone.
+    let call = || unsafe { told(libc::syscall(libc::SYS_fallocate, fd, mode, at, count)) };
+    match of_fd(fd) {
+        Some((world, path)) => {
+            let upto = (at + count) as u64;
+            world.run(Call::Lengthen(path, upto), call, refuse) as c_int
+        }
+        None => call() as c_int,
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     let at = libc::AT_FDCWD;
     // SAFETY: as the caller has it.

@@ -17,6 +17,8 @@ pub enum Call {
     MakeDir(PathBuf),
     Write(PathBuf, u64, Vec<u8>),
     Resize(PathBuf, u64),
+    /// To at least so many bytes.
+    Lengthen(PathBuf, u64),
     Sync(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -37,6 +39,7 @@ impl Call {
             Self::MakeDir(path) => ("make", path),
             Self::Write(path, ..) => ("write", path),
             Self::Resize(path, _) => ("resize", path),
+            Self::Lengthen(path, _) => ("lengthen", path),
             Self::Sync(path) => ("sync", path),
             Self::Rename(path, _) => ("rename", path),
             Self::Remove(path) => ("remove", path),

@@ -31,8 +31,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-/// Requests under way at once. Few, so that entries gather for the next one while these wait for the disk.
+/// Requests under way at once.
 const WINDOW: usize = 4;
+
+/// How long a request is under way before a further one is sent: between managers near each other it is answered
+/// before, and what has gathered meanwhile is one request and one sync of their disk, not four.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long what is committed is not told by itself.
 const POSTPONED: Duration = Duration::from_millis(5);
@@ -63,13 +67,23 @@ struct Window {
     matches: bool,
     /// How far an answer reaches that is kept back.
     kept: Option<Option<LogId>>,
+    /// When a further request may be sent though one is under way.
+    further: Option<Instant>,
     /// Nothing more is to be sent.
     over: bool,
 }
 
 impl Window {
-    fn has_room(&self) -> bool {
-        !self.over && self.sent.len() < WINDOW
+    /// Whether a request may be sent.
+    fn has_room(&self, now: Instant) -> bool {
+        let is_time = !self.is_waiting() || self.further.is_none_or(|further| further <= now);
+        !self.over && self.sent.len() < WINDOW && is_time
+    }
+
+    /// When there is room again without an answer.
+    fn room_comes(&self) -> Option<Instant> {
+        let waits = !self.over && self.is_waiting() && self.sent.len() < WINDOW;
+        self.further.filter(|_| waits)
     }
 
     fn is_waiting(&self) -> bool {
@@ -162,6 +176,8 @@ where
                 .postponed
                 .as_ref()
                 .map_or(self.due, |(_, until)| *until);
+            let has_room = self.window.has_room(Instant::now());
+            let room_comes = self.window.room_comes().filter(|_| !has_room);
             tokio::select! {
                 biased;
                 reply = self.replies.message() => {
@@ -181,13 +197,14 @@ where
                     drop(self.reach.call(&self.peer));
                     return Some(Err(late(self.bound)));
                 }
-                request = self.requests.next(), if self.window.has_room() => match request {
+                request = self.requests.next(), if has_room => match request {
                     Some(request) => self.send(&request),
                     None => self.window.over = true,
                 },
-                () = sleep_until(until), if self.postponed.is_some() && self.window.has_room() => {
+                () = sleep_until(until), if self.postponed.is_some() && has_room => {
                     self.post_postponed();
                 }
+                () = sleep_until(room_comes.unwrap_or(self.due)), if room_comes.is_some() => {}
             }
         }
     }
@@ -229,10 +246,12 @@ where
     }
 
     fn post(&mut self, message: WireAppend, prev: Option<LogId>, last: Option<LogId>) {
+        let now = Instant::now();
         if !self.window.is_waiting() {
-            self.due = Instant::now() + self.bound;
+            self.due = now + self.bound;
         }
         self.window.push(prev, last);
+        self.window.further = Some(now + PATIENCE);
         // There is room for all that is under way; when the call has ended, its answers say so.
         let _ = self.outgoing.try_send(message);
     }
@@ -325,6 +344,28 @@ mod tests {
         assert_eq!(window.answered(Reply::Success), Ok(None));
         assert_eq!(window.answered(Reply::Success), Ok(Some(Ok(id(3)))));
         assert_eq!(window.answered(Reply::Success), Ok(Some(Ok(id(4)))));
+    }
+
+    #[test]
+    fn a_further_request_waits_for_an_answer_but_not_for_long() {
+        let now = Instant::now();
+        let mut window = Window::default();
+        assert!(window.has_room(now), "nothing is under way");
+        for number in 1..=WINDOW as u64 {
+            window.push(id(number - 1), id(number));
+            window.further = Some(now + PATIENCE);
+            assert!(!window.has_room(now));
+            let is_last = number == WINDOW as u64;
+            assert_eq!(window.room_comes(), (!is_last).then_some(now + PATIENCE));
+            assert_eq!(window.has_room(now + PATIENCE), !is_last);
+        }
+        for _ in 1..WINDOW {
+            assert!(window.answered(Reply::Success).is_ok());
+            assert!(!window.has_room(now) && window.has_room(now + PATIENCE));
+        }
+        assert!(window.answered(Reply::Success).is_ok());
+        assert!(window.has_room(now), "all is answered");
+        assert_eq!(window.room_comes(), None);
     }
 
     #[test]

@@ -75,8 +75,9 @@ pub struct ManagerConfig {
 pub struct Pace {
     /// The leader says so often that it is there.
     pub heartbeat_ms: u64,
-    /// A follower that hears nothing stands for election: the lease it gave the leader, which is the end of this,
-    /// and so long after it. 150 to 600 are 0.75 to 1.2 s of silence; the wider, the rarer two stand at once.
+    /// A follower that hears nothing stands for election when the lease is over that it gave the leader, the end of this,
+    /// and its turn has come: one and a half heartbeats for each follower. The first of them stands after 0.75 s of
+    /// silence, the second after 0.9; whoever has none, or had none succeed, after 0.95 to 1.2.
     pub election_ms: std::ops::Range<u64>,
 }
 
@@ -84,7 +85,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             heartbeat_ms: 100,
-            election_ms: 150..600,
+            election_ms: 350..600,
         }
     }
 }

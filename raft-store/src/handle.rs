@@ -1,7 +1,8 @@
 //! What the rest of a manager uses: open, propose, read, watch. The managers themselves: `members.rs`.
 //!
-//! Two tasks belong to a handle and are joined by [`Handle::shutdown`]: one turns openraft's metrics into
-//! [`Leadership`], the other finishes changes of the managers that a former leader has left half made.
+//! Three tasks belong to a handle and are joined by [`Handle::shutdown`]: one turns openraft's metrics into
+//! [`Leadership`], one finishes changes of the managers that a former leader has left half made, one stands for election
+//! when it is this manager's turn.
 
 use crate::codec::damaged;
 use crate::compact::Compactor;
@@ -16,6 +17,7 @@ use crate::network::{Addresses, Redialing};
 use crate::options::Options;
 use crate::snapshot::Contents;
 use crate::snapshot::Snapshots;
+use crate::turns::Turns;
 use crate::types::{LogId, Peer, Proposal, Raft, TypeConfig};
 use crate::upgrade;
 use crate::watch::Watcher;
@@ -33,6 +35,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -60,6 +63,7 @@ pub struct Handle {
     pub(crate) own: Peer,
     leadership: watch::Receiver<Leadership>,
     pub(crate) addresses: Addresses,
+    stands: Arc<AtomicBool>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// One change of the managers at a time.
     pub(crate) changing: Arc<Mutex<()>>,
@@ -170,6 +174,10 @@ impl Handle {
         .map_err(|e| OpenError::Raft(format!("{}: {e}", folder.display())))?;
         let (tx, leadership) = watch::channel(leadership(&raft.server_metrics().borrow_watched()));
         let stands = options.stands;
+        let turns = Turns::new(
+            Duration::from_millis(options.election_ms.end),
+            Duration::from_millis(options.heartbeat_ms),
+        );
         let handle = Self {
             raft,
             machine,
@@ -180,6 +188,7 @@ impl Handle {
             },
             leadership,
             addresses,
+            stands: Arc::new(AtomicBool::new(stands)),
             dir,
             tasks: Arc::default(),
             changing: Arc::default(),
@@ -187,6 +196,7 @@ impl Handle {
         let tasks = vec![
             tokio::spawn(handle.clone().follow(tx, compactor)),
             tokio::spawn(handle.clone().settle_always()),
+            tokio::spawn(handle.clone().take_turns(turns)),
         ];
         *handle.tasks.lock().await = tasks;
         // The only one has nobody to wait for. It refuses only when it has ended, which is told otherwise.
@@ -282,6 +292,11 @@ impl Handle {
     /// one.
     pub fn stand(&self) {
         self.raft.runtime_config().elect(true);
+        self.stands.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_stand(&self) -> bool {
+        self.stands.load(Ordering::Relaxed)
     }
 
     /// Whether it belongs to a cluster. One that was cut off in [`Handle::initialize`] does not yet.

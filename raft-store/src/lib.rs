@@ -8,6 +8,7 @@
 //! - [`Handle`]: propose, read, watch; `members.rs`: who leads, who is a manager, and how that changes.
 //! - `compact.rs`: when the log is cut.
 //! - `lead.rs`: what a leader may build on without asking a majority first.
+//! - `turns.rs`: who stands for election when, after a leader is silent.
 //! - `network.rs`: follows managers to another address; the connections themselves are given from outside.
 //! - [`recover`]: the store of a manager that doesn't run, read whole or made anew; [`swap`] puts it in place.
 //! - [`wire`]: openraft's messages as protobuf and back.
@@ -38,6 +39,7 @@ mod places;
 pub mod recover;
 mod snapshot;
 pub mod swap;
+mod turns;
 mod types;
 #[doc(hidden)]
 pub mod untrusted;

@@ -13,6 +13,7 @@ mod restart;
 mod sealed;
 mod suite;
 mod throughput;
+mod turns;
 mod watched;
 
 use crate::{Handle, Options, ProposeError};

@@ -345,7 +345,7 @@ struct Core {
 impl Core {
     async fn run(
         mut self,
-        mut assignments: mpsc::Receiver<api::proto::Assignments>,
+        mut assignments: mpsc::Receiver<(u64, api::proto::Assignments)>,
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
@@ -355,7 +355,7 @@ impl Core {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(message) = assignments.recv() => self.take(message).await,
+                Some((session, message)) = assignments.recv() => self.take(session, message).await,
                 Some(Command::RemoveAll(done)) = commands.recv() => {
                     let problems = self.supervisor.remove_all().await;
                     // The receiver may have been given up on.
@@ -373,8 +373,9 @@ impl Core {
         self.supervisor.shutdown().await;
     }
 
-    async fn take(&mut self, message: api::proto::Assignments) {
-        let first = message.full && !self.supervisor.is_settled();
+    async fn take(&mut self, session: u64, message: api::proto::Assignments) {
+        let is_full = message.full;
+        let first = is_full && !self.supervisor.is_settled();
         let touched = self.desired.apply(message);
         if touched.contents {
             // Before the tasks, too, which wait for them.
@@ -392,6 +393,9 @@ impl Core {
                 self.settle().await;
             }
             self.supervisor.reconcile(&self.desired).await;
+        }
+        if is_full {
+            self.tools.keeper.acted_on(session);
         }
     }
 

@@ -57,8 +57,8 @@ pub struct Session {
     pub book: Arc<StatusBook>,
     /// The node's lease.
     pub keeper: Arc<Keeper>,
-    /// Where assignments go.
-    pub assignments: mpsc::Sender<Assignments>,
+    /// Where assignments go, with the number of their session.
+    pub assignments: mpsc::Sender<(u64, Assignments)>,
     /// The manager it has a session with, for whoever wants to know.
     pub manager: watch::Sender<Option<String>>,
     /// The managers known now.
@@ -172,6 +172,7 @@ impl Session {
         mut stream: Streaming<api::proto::ManagerMessage>,
         tx: mpsc::Sender<AgentMessage>,
     ) -> End {
+        let session = self.keeper.session();
         let mut heart: Option<Heart> = None;
         let mut sequence = 0;
         // Assignments that the agent has no room for yet. No more are read meanwhile, which slows the manager
@@ -182,7 +183,7 @@ impl Session {
                 room = self.assignments.reserve(), if pending.is_some() => {
                     // Nobody takes them any more once all has been removed: goodbye is next.
                     if let (Ok(room), Some(assignments)) = (room, pending.take()) {
-                        room.send(assignments);
+                        room.send((session, assignments));
                     }
                 }
                 message = stream.message(), if pending.is_none() => match message {

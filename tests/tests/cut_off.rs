@@ -181,3 +181,118 @@ fn what_fails_while_no_manager_is_there_is_started_again_and_not_replaced_afterw
         panic!("{error:?}");
     }
 }
+
+/// It waits for a registry that says nothing.
+const FIRST: &str = "
+services:
+  one:
+    image: 127.0.0.1:5999/busybox:1
+    command: sleep 1000
+    deploy:
+      placement: {constraints: [node.hostname==node2]}
+      restart_policy: {condition: none}
+";
+/// It waits for that.
+const SECOND: &str = "
+services:
+  only:
+    image: 127.0.0.1:5999/busybox:1
+    command: sh -c 'while :; do sleep 0.2; done'
+    deploy:
+      exclusive: true
+      disconnect: {stop_after: 3s}
+      placement: {constraints: [node.role==worker]}
+";
+
+/// The image under that registry's name.
+fn renamed(dir: &std::path::Path) -> Result<String> {
+    let to = dir.join("renamed.tar").display().to_string();
+    let script = r#"
+        mkdir "$1/all"
+        tar -C "$1/all" -xf "$2"
+        sed -i 's|"busybox:1"|"127.0.0.1:5999/busybox:1"|' "$1/all/manifest.json"
+        tar -C "$1/all" -cf "$3" .
+    "#;
+    let done = std::process::Command::new("sh")
+        .args(["-euc", script, "sh"])
+        .arg(dir)
+        .arg(places::image("busybox")?)
+        .arg(&to)
+        .status()?;
+    ensure!(done.success(), "the image can't be renamed: {done}");
+    Ok(to)
+}
+
+fn waiting(lab: &Lab, registry: &mut std::process::Child) -> Result<()> {
+    let (manager, slow, other) = (lab.node(1), lab.node(2), lab.node(3));
+    let dir = tempfile::tempdir()?;
+    let archive = renamed(dir.path())?;
+    other.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    let available = |to: &str| {
+        let update = ["clusterctl", "node", "update", "--availability", to];
+        manager.run_ok(update.into_iter().chain([other.name()]))
+    };
+    available("drain")?;
+    let deploy = r#"printf "%s" "$2" | clusterctl deploy --detach -c - "$1""#;
+    manager.run_ok(["sh", "-c", deploy, "sh", "f", FIRST])?;
+    wait_for("the registry is asked", LIMIT, || {
+        let words = ["ss", "-Htn", "state", "established", "sport = :5999"];
+        Ok(!slow.run_ok(words)?.is_empty())
+    })?;
+    manager.run_ok(["sh", "-c", deploy, "sh", "s", SECOND])?;
+    let mut first = String::new();
+    wait_for("it is being prepared", LIMIT, || {
+        let now = tasks(&manager, "s_only")?;
+        first = now.first().map(|(id, ..)| id.clone()).unwrap_or_default();
+        Ok(now.iter().any(|(.., state)| state == "preparing"))
+    })?;
+    available("active")?;
+    manager.hear_nothing_from(&[slow.address()])?;
+    slow.hear_nothing_from(&[manager.address()])?;
+    wait_for("it is another node's", LIMIT, || {
+        let now = tasks(&manager, "s_only")?;
+        Ok(now.iter().any(|(_, at, ..)| at == other.name()))
+    })?;
+    // Now it could begin, but for its lease.
+    slow.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    registry.kill()?;
+    wait_for("it waits for a lease", LIMIT, || {
+        let waits = format!("id={first} state=\"starting\"");
+        Ok(slow.log_tail(50).contains(&waits))
+    })?;
+    manager.hear_nothing_from(&[])?;
+    slow.hear_nothing_from(&[])?;
+    let mut ended = Value::Null;
+    wait_for("what waited has ended", LIMIT, || {
+        let all =
+            manager.run_json(["clusterctl", "service", "ps", "s_only", "--format", "json"])?;
+        let is_it = |row: &&Value| row.pointer("/id").and_then(Value::as_str) == Some(&*first);
+        let row = all.as_array().context("no list")?.iter().find(is_it);
+        ended = row.context("its task is not listed any more")?.clone();
+        let state = ended.pointer("/status/state").and_then(Value::as_str);
+        Ok(["shutdown", "failed"].map(Some).contains(&state))
+    })?;
+    let code = ended.pointer("/status/exit_code").and_then(Value::as_i64);
+    ensure!(
+        code.is_none(),
+        "it was begun though it is another node's by now: {ended}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_exclusive_task_that_was_replaced_before_it_began_does_not_begin() {
+    let lab = Lab::builder().nodes(3).up().expect("a lab");
+    let mut registry = lab
+        .node(2)
+        .command(["busybox", "nc", "-ll", "-p", "5999"])
+        .and_then(|mut command| Ok(command.stdin(std::process::Stdio::piped()).spawn()?))
+        .expect("a registry that says nothing");
+    let done = waiting(&lab, &mut registry);
+    // It may have ended already.
+    let _ = registry.kill();
+    registry.wait().expect("it is ours");
+    if let Err(error) = done {
+        panic!("{error:?}");
+    }
+}

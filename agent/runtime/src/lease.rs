@@ -24,7 +24,7 @@ pub struct Terms {
 
 /// What the shim does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Look again at that time.
     Wait(u64),
     /// The lease is over: ask it to end.
@@ -34,8 +34,10 @@ pub(crate) enum Step {
 }
 
 impl Terms {
-    /// `renewed`: since when the node's lease runs; `stopped`: when the container was asked to end.
-    pub(crate) fn next(&self, renewed: Option<u64>, stopped: Option<u64>, now: u64) -> Step {
+    /// What is due at `now`. `renewed`: since when the node's lease runs; `stopped`: when the container was asked to end;
+    /// all in milliseconds since the machine's boot.
+    #[must_use]
+    pub fn next(&self, renewed: Option<u64>, stopped: Option<u64>, now: u64) -> Step {
         if let Some(stopped) = stopped {
             let end = stopped.saturating_add(self.grace_ms);
             return if now >= end {

@@ -36,6 +36,7 @@ pub(crate) async fn drive(
         prepared: None,
         work: JoinSet::new(),
         cancel_prepare: CancellationToken::new(),
+        desired: desired.clone(),
     };
     shell.perform(actions);
     while !shell.machine.is_done() {
@@ -85,6 +86,7 @@ struct Shell {
     prepared: Option<Prepared>,
     work: JoinSet<Done>,
     cancel_prepare: CancellationToken,
+    desired: watch::Receiver<TaskState>,
 }
 
 impl Shell {
@@ -114,7 +116,11 @@ impl Shell {
                     });
                 }
                 Action::Start => match self.prepared.take() {
-                    Some(prepared) => drop(self.work.spawn(start(tools, id, prepared))),
+                    Some(prepared) => {
+                        let desired = self.desired.clone();
+                        let start = start(tools, assigned, prepared, desired);
+                        self.work.spawn(start);
+                    }
                     None => tracing::error!(task = %id, "asked to start what was not prepared"),
                 },
                 Action::Watch => {
@@ -176,7 +182,13 @@ pub(crate) fn find(tools: &Tools, task: TaskId) -> Found {
     }
 }
 
-async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
+async fn start(
+    tools: Arc<Tools>,
+    assigned: Arc<Assigned>,
+    prepared: Prepared,
+    desired: watch::Receiver<TaskState>,
+) -> Done {
+    let id = assigned.task.id;
     let begun = tools.places(id).begun();
     // Written before the container is: one that is gone later was begun, and is not begun twice.
     if let Err(error) = tokio::fs::write(&begun, "").await {
@@ -185,10 +197,17 @@ async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
             begun.display()
         )));
     }
-    if let Some(terms) = &prepared.container.lease
-        && let Err(why) = tools.keeper.holds(terms).await
-    {
-        return Done::Input(Input::StartFailed(why));
+    if let Some(terms) = &prepared.container.lease {
+        let exclusive = assigned.template.disconnect.exclusive;
+        let held = tokio::select! {
+            // First: who gives the lease back may have said before that the task is not wanted any more.
+            biased;
+            () = unwanted(desired) => Err("it is not wanted any more".to_owned()),
+            held = tools.keeper.holds(terms, exclusive) => held,
+        };
+        if let Err(why) = held {
+            return Done::Input(Input::StartFailed(why));
+        }
     }
     match tools.runtime.run(prepared.container, prepared.held).await {
         Ok(started) => Done::Input(Input::Started {
@@ -196,6 +215,14 @@ async fn start(tools: Arc<Tools>, id: TaskId, prepared: Prepared) -> Done {
             since: Timestamp(started.at_ms),
         }),
         Err(error) => Done::Input(Input::StartFailed(error.to_string())),
+    }
+}
+
+/// Returns when the managers want the task to end.
+async fn unwanted(mut desired: watch::Receiver<TaskState>) {
+    let told = desired.wait_for(|wanted| *wanted > TaskState::Running);
+    if told.await.is_err() {
+        std::future::pending().await
     }
 }
 

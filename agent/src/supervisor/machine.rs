@@ -233,6 +233,9 @@ impl Machine {
             (Phase::Starting, Input::Started { pid, since }) => {
                 self.running(&mut actions, now, pid, since)
             }
+            (Phase::Starting, Input::StartFailed(_)) if self.stopping() => {
+                self.clean(&mut actions, now, TaskState::Shutdown, "", None);
+            }
             (Phase::Starting, Input::StartFailed(why)) => {
                 self.clean(&mut actions, now, TaskState::Failed, &why, None);
             }

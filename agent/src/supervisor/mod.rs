@@ -12,7 +12,6 @@ use crate::disk::Disk;
 use crate::keeper::Keeper;
 use crate::status::StatusBook;
 use crate::volume::Volumes;
-use alone::Alone;
 use api::convert;
 use api::model::{Task, TaskId, TaskState, TaskTemplate};
 use images::Store;
@@ -383,5 +382,5 @@ pub(crate) fn wire_id(task: TaskId) -> bytes::Bytes {
     convert::id_bytes(task.0)
 }
 
-pub(crate) use alone::ALONE_AFTER;
+pub use alone::{ALONE_AFTER, Alone};
 pub(crate) use driver::images_in_use;

@@ -209,3 +209,18 @@ proptest! {
         prop_assert!(reported.windows(2).all(|w| w[0] < w[1]), "{reported:?}");
     }
 }
+
+#[test]
+fn what_is_not_wanted_any_more_and_was_not_begun_is_shut_down_not_failed() {
+    let (mut machine, mut all) = new(TaskState::Running, Found::Nothing);
+    for input in [
+        Input::Prepared,
+        Input::Desired(TaskState::Shutdown),
+        Input::StartFailed("it is not wanted any more".into()),
+        Input::Cleaned(Ok(())),
+    ] {
+        all.extend(machine.on(input, NOW));
+    }
+    use TaskState::{Preparing, Shutdown, Starting};
+    assert_eq!(states(&all), [Preparing, Starting, Shutdown]);
+}

@@ -28,11 +28,13 @@ pub enum Bug {
     SecretToWrongNode,
     /// A new leader gives nodes no time to find it.
     NewLeaderImpatient,
+    /// What a node that is down may still run is forgotten.
+    LeaseForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressLeaked,
         Self::AddressLeasedTwice,
         Self::StatusMovesBack,
@@ -44,6 +46,7 @@ impl Bug {
         Self::EndpointLeftBehind,
         Self::SecretToWrongNode,
         Self::NewLeaderImpatient,
+        Self::LeaseForgotten,
     ];
 }
 

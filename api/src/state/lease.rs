@@ -20,6 +20,10 @@ impl State {
     /// Whether a task's node is down and may still run it, while nobody else may.
     #[must_use]
     pub fn may_still_run(&self, task: &Task) -> bool {
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::has(crate::sabotage::Bug::LeaseForgotten) {
+            return false;
+        }
         let Some(node) = task.node.and_then(|id| self.nodes.get(&id)) else {
             return false;
         };

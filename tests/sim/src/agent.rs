@@ -4,8 +4,10 @@ use crate::event::{Down, Event, Timer, Up};
 use crate::session::Session;
 use crate::tasks::Roster;
 use crate::world::{World, instant};
-use agent::decisions::{Desired, Heard, Pace, StatusBook};
-use std::collections::VecDeque;
+use agent::decisions::{ALONE_AFTER, Alone, Desired, Heard, Lease, Pace, StatusBook};
+use api::model::TaskId;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 const BACKOFF_MIN_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 2_000;
@@ -33,6 +35,15 @@ pub struct Agent {
     pub welcome: bool,
     /// Of the manager.
     heard: Heard,
+    lease: Lease,
+    /// What has become of tasks while no manager was there.
+    pub alone: Alone,
+    /// Since when none is.
+    alone_since: Option<u64>,
+    /// Tasks whose end is on its way to the managers, with their batch.
+    ends: Vec<(u64, TaskId)>,
+    /// Tasks whose end they are known to have.
+    pub known_ends: BTreeSet<TaskId>,
     queue: VecDeque<usize>,
     backoff: u64,
     attempt: u64,
@@ -53,6 +64,11 @@ impl World {
             session: None,
             welcome: false,
             heard: Heard::default(),
+            lease: Lease::resumed(self.hosts[host].machine.renewed),
+            alone: Alone::default(),
+            alone_since: None,
+            ends: Vec::new(),
+            known_ends: BTreeSet::new(),
             queue: VecDeque::new(),
             backoff: BACKOFF_MIN_MS,
             attempt: 0,
@@ -144,6 +160,7 @@ impl World {
             agent.backoff = BACKOFF_MIN_MS;
         }
         (agent.session, agent.welcome) = (None, false);
+        agent.lease.session_ended();
         let mut wait = 1;
         if let Some(leader) = leader {
             agent.queue.retain(|other| *other != leader);
@@ -163,10 +180,21 @@ impl World {
             return;
         }
         match message {
-            Down::Heard => agent.heard.acknowledged(now),
+            Down::Heard(beat) => {
+                agent.heard.acknowledged(now);
+                if let Some(renewed) = agent.lease.acknowledged(beat) {
+                    self.hosts[host].machine.renewed = Some(renewed);
+                }
+            }
+            Down::Committed(sequence) => {
+                agent.book.committed(sequence);
+                let known = agent.ends.extract_if(.., |(sent, _)| *sent <= sequence);
+                agent.known_ends.extend(known.map(|(_, task)| task));
+            }
             Down::Welcome => {
                 agent.heard = Heard::default();
                 agent.welcome = true;
+                agent.ends.clear();
                 agent.book.begin_session();
                 self.tell_soon(host);
                 self.later(host, 0, Timer::Beat { session });
@@ -229,9 +257,12 @@ impl World {
             self.session_lost(host, session, None);
             return;
         }
-        let welcome = self.agent_of(host).is_some_and(|agent| agent.welcome);
-        if welcome {
-            self.push_up(session, Up::Heartbeat);
+        let beat = self
+            .agent_of(host)
+            .filter(|agent| agent.welcome)
+            .map(|agent| agent.lease.beat(now));
+        if let Some(beat) = beat {
+            self.push_up(session, Up::Heartbeat(beat));
         }
         self.later(host, 1_000, Timer::Beat { session });
     }
@@ -255,9 +286,12 @@ impl World {
             return;
         };
         agent.sequence += 1;
-        let statuses = agent.book.take(agent.sequence, BATCH);
+        let sequence = agent.sequence;
+        let statuses = agent.book.take(sequence, BATCH);
+        let ended = statuses.iter().filter(|(_, s)| s.state.is_ended());
+        agent.ends.extend(ended.map(|(task, _)| (sequence, *task)));
         if !statuses.is_empty() {
-            self.push_up(session, Up::Statuses(statuses));
+            self.push_up(session, Up::Statuses(sequence, statuses));
         }
     }
 
@@ -286,6 +320,17 @@ impl World {
         }
         if settled {
             self.sweep(host);
+        }
+        let now = self.now;
+        if let Some(agent) = self.agent_of(host) {
+            if agent.welcome {
+                agent.alone_since = None;
+            } else {
+                let since = *agent.alone_since.get_or_insert(now);
+                if Duration::from_millis(now - since) >= ALONE_AFTER {
+                    self.restart_alone(host);
+                }
+            }
         }
         self.later(host, HOUSE_MS, Timer::House);
     }

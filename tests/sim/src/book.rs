@@ -252,12 +252,14 @@ impl Book {
         task: TaskId,
         service: ServiceId,
         slot: u32,
+        exclusive: bool,
     ) {
         self.see(&Sight::Runs {
             node,
             task,
             service,
             slot,
+            exclusive,
         });
     }
 }

@@ -14,6 +14,8 @@ pub enum Bug {
     TwoVotesInOneTerm,
     /// A leader is read from without asking whether it leads still.
     ReadWithoutAsking,
+    /// A leader acknowledges heartbeats without asking whether it leads still: the nodes' leases go on.
+    BeatsAcknowledgedUnasked,
     /// A leader that was replaced dispatches to nodes that come to it.
     StaleLeaderDispatches,
     /// A change is not told to who follows.
@@ -34,6 +36,7 @@ impl Bug {
             Self::AcknowledgedBeforeSync,
             Self::TwoVotesInOneTerm,
             Self::ReadWithoutAsking,
+            Self::BeatsAcknowledgedUnasked,
             Self::StaleLeaderDispatches,
             Self::WatchEventLost,
             Self::NothingIsCompacted,

@@ -35,7 +35,15 @@ pub enum Event {
         host: usize,
         power: u64,
         task: TaskId,
+        pid: u32,
         exit: Exit,
+    },
+    /// A container's shim looks at its lease.
+    Warden {
+        host: usize,
+        power: u64,
+        task: TaskId,
+        pid: u32,
     },
     /// A fault begins, or is over.
     Fault { place: usize, begins: bool },
@@ -84,7 +92,10 @@ pub enum Step {
     Prepared,
     Refused,
     DelayOver,
-    Start,
+    /// Once the node has a lease for it, if it needs one, and no later than then.
+    Start {
+        until: u64,
+    },
     Exited(Exit),
     Clean,
 }
@@ -93,8 +104,10 @@ pub enum Step {
 #[derive(Debug)]
 pub enum Up {
     Hello(NodeDescription),
-    Heartbeat,
-    Statuses(Vec<(TaskId, TaskStatus)>),
+    /// With its number.
+    Heartbeat(u64),
+    /// With the batch's number.
+    Statuses(u64, Vec<(TaskId, TaskStatus)>),
 }
 
 /// What a manager says.
@@ -102,7 +115,9 @@ pub enum Up {
 pub enum Down {
     Welcome,
     /// A heartbeat was heard, and this manager led then.
-    Heard,
+    Heard(u64),
+    /// The managers have the statuses of all batches up to this one.
+    Committed(u64),
     Assignments(Box<Assignments>),
     /// It is over; who leads, if it is known.
     End(Option<usize>),

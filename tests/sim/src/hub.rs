@@ -1,26 +1,28 @@
 //! The dispatcher's shell, as the product's is: sessions, the product's tables and judgements, statuses in
 //! batches.
 
+mod statuses;
+
 use crate::bug::{Bug, has};
 use crate::event::{Down, Timer, Up};
-use crate::manager::{Reading, Unmade, Waiter};
+use crate::manager::{Reading, Waiter};
 use crate::raft::By;
 use crate::sight::Sight;
 use crate::world::{World, instant};
 use agent::decisions::Desired;
-use api::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, TaskStatus};
+use api::model::{NodeDescription, NodeId, NodeState, NodeStatus};
 use api::proto::Assignments;
 use api::state::{Event, Op, Transaction};
 use bytes::Bytes;
-use manager::decisions::{Bounds, Core, Liveness, TICK, When, judge, news};
+use manager::decisions::{Bounds, Core, Liveness, TICK, When, judge};
 use raft_store::{Watched, Watcher};
+use statuses::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 const DEBOUNCE_MS: u64 = 10;
 const GATHER_MS: u64 = 5;
-const RETRY_MS: u64 = 200;
 /// Messages that an agent may leave lying.
 const QUEUE: usize = 80;
 
@@ -31,7 +33,7 @@ pub struct Open {
     pub session: u64,
     open: bool,
     heard: u64,
-    /// Heartbeats heard, and those of them acknowledged.
+    /// The last heartbeat heard, and the last of them acknowledged.
     beats: u64,
     acknowledged: u64,
     /// The sum of all that it was told.
@@ -48,15 +50,30 @@ pub struct Hub {
     core: Core,
     liveness: Liveness,
     judging: bool,
+    /// No judgement may still be written that nobody waits for.
+    certain: bool,
+    /// Sessions that begin while nodes are judged: of whom, which, and what the node says of itself.
+    waiting: Vec<(usize, u64, NodeDescription)>,
     confirming: bool,
     watcher: Watcher,
     sent: u64,
     sending: bool,
     /// Whose turn it is to be looked at.
     turn: usize,
-    reports: Vec<(NodeId, Vec<(TaskId, TaskStatus)>)>,
+    reports: Vec<Report>,
+    /// Whose statuses are being written: their sessions, and the batches' numbers.
+    writing: Vec<(u64, u64)>,
     retry: Vec<Op>,
     gathering: bool,
+}
+
+impl Hub {
+    /// Those that wait, too.
+    pub fn all_sessions(&self) -> Vec<u64> {
+        let open = self.sessions.values().map(|open| open.session);
+        let waiting = self.waiting.iter().map(|(_, session, _)| *session);
+        open.chain(waiting).collect()
+    }
 }
 
 impl World {
@@ -77,12 +94,15 @@ impl World {
             core: Core::default(),
             liveness: Liveness::new(instant(self.now)),
             judging: false,
+            certain: true,
+            waiting: Vec::new(),
             confirming: false,
             watcher,
             sent: self.now,
             sending: false,
             turn: 0,
             reports: Vec::new(),
+            writing: Vec::new(),
             retry: Vec::new(),
             gathering: false,
         }
@@ -111,6 +131,10 @@ impl World {
             self.end_session(session, None);
             return;
         };
+        if hub.judging && !has(Bug::StaleLeaderDispatches) {
+            hub.waiting.push((agent, session, description));
+            return;
+        }
         hub.liveness.heard(node, instant(now));
         let new = Open {
             session,
@@ -122,18 +146,20 @@ impl World {
             contents: BTreeSet::new(),
         };
         hub.core.close(node);
+        let certain = hub.certain;
         if let Some(old) = hub.sessions.insert(node, new) {
             self.end_session(old.session, None);
         }
-        let same = known.status.state == NodeState::Ready
+        let same = certain
+            && known.status.state == NodeState::Ready
             && known.description == description
             && (known.addr, known.port) == addr;
+        if has(Bug::StaleLeaderDispatches) {
+            self.node_ready(host, node, session, true);
+            return;
+        }
         if same {
-            if has(Bug::StaleLeaderDispatches) {
-                self.node_ready(host, node, session, true);
-            } else {
-                self.read(host, Reading::Session { node, session });
-            }
+            self.read(host, Reading::Session { node, session });
             return;
         }
         let status = NodeStatus {
@@ -259,68 +285,20 @@ impl World {
             return;
         };
         open.heard = now;
-        if matches!(message, Up::Heartbeat) {
-            open.beats += 1;
+        if let Up::Heartbeat(beat) = message {
+            open.beats = open.beats.max(beat);
         }
-        if let Up::Statuses(statuses) = message {
-            hub.reports.push((node, statuses));
+        if let Up::Statuses(sequence, statuses) = message {
+            hub.reports.push(Report {
+                node,
+                session,
+                sequence,
+                statuses,
+            });
             if !std::mem::replace(&mut hub.gathering, true) {
                 self.later(host, GATHER_MS, Timer::Gather { term });
             }
         }
-    }
-
-    pub(crate) fn gather(&mut self, host: usize, term: u64) {
-        let at = self.clock(host);
-        if self.lead_term(host) != term {
-            return;
-        }
-        let Some(manager) = &mut self.hosts[host].manager else {
-            return;
-        };
-        let state = manager.state.clone();
-        let Some(hub) = manager.hub() else { return };
-        let mut ops = std::mem::take(&mut hub.retry);
-        if ops.is_empty() {
-            let reports = std::mem::take(&mut hub.reports);
-            ops = news(
-                &state,
-                reports
-                    .iter()
-                    .map(|(node, statuses)| (*node, statuses.as_slice())),
-            );
-        }
-        if ops.is_empty() {
-            hub.gathering = false;
-            return;
-        }
-        let change = Transaction {
-            at,
-            ops: ops.clone(),
-        };
-        self.propose(host, By::Statuses, change, Waiter::Statuses(ops));
-    }
-
-    pub(crate) fn statuses_written(
-        &mut self,
-        host: usize,
-        ops: Vec<Op>,
-        outcome: &Result<(u64, u64), Unmade>,
-    ) {
-        let term = self.lead_term(host);
-        let Some(hub) = self.hub(host) else { return };
-        let wait = match outcome {
-            Err(Unmade::NotLeader | Unmade::Unknown) => {
-                hub.retry = ops;
-                RETRY_MS
-            }
-            _ if hub.reports.is_empty() => {
-                hub.gathering = false;
-                return;
-            }
-            _ => GATHER_MS,
-        };
-        self.later(host, wait, Timer::Gather { term });
     }
 
     /// Something was applied.
@@ -465,7 +443,9 @@ impl World {
             .filter(|(_, open)| open.open && open.beats > open.acknowledged)
             .map(|(node, open)| (*node, open.session, open.beats))
             .collect();
-        if !heard.is_empty() {
+        if has(Bug::BeatsAcknowledgedUnasked) {
+            self.confirmed(host, heard, true);
+        } else if !heard.is_empty() {
             hub.confirming = true;
             self.read(host, Reading::Beats(heard));
         }
@@ -479,17 +459,20 @@ impl World {
             let open = hub.sessions.get_mut(&node);
             if let Some(open) = open.filter(|open| good && open.session == session) {
                 open.acknowledged = beats;
-                told.push(session);
+                told.push((session, beats));
             }
         }
-        for session in told {
-            self.push_down(session, Down::Heard);
+        for (session, beats) in told {
+            self.push_down(session, Down::Heard(beats));
         }
     }
 
-    pub(crate) fn judged(&mut self, host: usize) {
-        if let Some(hub) = self.hub(host) {
-            hub.judging = false;
+    pub(crate) fn judged(&mut self, host: usize, certain: bool) {
+        let Some(hub) = self.hub(host) else { return };
+        hub.judging = false;
+        hub.certain &= certain;
+        for (agent, session, description) in std::mem::take(&mut hub.waiting) {
+            self.hub_open(host, agent, session, description);
         }
     }
 }

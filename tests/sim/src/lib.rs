@@ -36,6 +36,7 @@ mod sight;
 mod stacks;
 mod stream;
 mod tasks;
+mod warden;
 mod world;
 
 pub use book::Broken;

@@ -1,6 +1,6 @@
 //! What of a machine outlives its daemon: containers, and what the agent keeps on disk.
 
-use agent::decisions::{End, Exit};
+use agent::decisions::{BootMs, End, Exit, Terms};
 use api::convert;
 use api::model::{TaskId, Timestamp};
 use api::proto::Assignments;
@@ -13,6 +13,10 @@ pub struct Container {
     pub pid: u32,
     /// By the machine's clock.
     pub since: Timestamp,
+    /// How long it may run without the node's lease being renewed.
+    pub terms: Option<Terms>,
+    /// When its shim asked it to end, since the lease was over.
+    pub stopped: Option<BootMs>,
     /// How it ended.
     pub exit: Option<Exit>,
 }
@@ -26,6 +30,8 @@ pub struct Machine {
     pub begun: BTreeMap<TaskId, Option<End>>,
     /// The assignments on disk.
     pub kept: Assignments,
+    /// Since when the node's lease runs, where the shims read it.
+    pub renewed: Option<BootMs>,
     /// Processes so far.
     pub pids: u32,
 }
@@ -41,6 +47,7 @@ impl Machine {
 
     /// The power is gone.
     pub fn lose_power(&mut self) {
+        self.renewed = None;
         self.containers
             .retain(|_, container| container.exit.is_some());
     }

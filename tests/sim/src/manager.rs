@@ -363,8 +363,9 @@ impl World {
         let Some(lead) = manager.lead.take() else {
             return;
         };
-        for (_, session) in lead.hub.into_iter().flat_map(|hub| hub.sessions) {
-            self.end_session(session.session, leader);
+        let Some(hub) = lead.hub else { return };
+        for session in hub.all_sessions() {
+            self.end_session(session, leader);
         }
     }
 
@@ -464,7 +465,7 @@ impl World {
             Waiter::Ready { node, session } => {
                 self.node_ready(host, node, session, outcome.is_ok())
             }
-            Waiter::Judged => self.judged(host),
+            Waiter::Judged => self.judged(host, !matches!(outcome, Err(Unmade::Unknown))),
             Waiter::Statuses(ops) => self.statuses_written(host, ops, &outcome),
             Waiter::Call(call) => self.changed(host, call, outcome),
         }

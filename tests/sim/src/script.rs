@@ -180,10 +180,24 @@ impl Script {
         };
         let members = managers + dice.place(4).max(usize::from(managers == 1));
         let spares = dice.place(3);
-        let healed = dice.between(15_000, 45_000);
+        // Long enough for a lease to be over, its grace too, and for what is done then.
+        let long = dice.chance(20);
+        let healed = if long {
+            dice.between(40_000, 60_000)
+        } else {
+            dice.between(15_000, 45_000)
+        };
         let mut faults: Vec<Fault> = (0..dice.below(9))
             .map(|_| fault(&mut dice, managers, members, healed))
             .collect();
+        if long {
+            let cut = long_cut(&mut dice, managers, healed);
+            faults.push(cut);
+            // Nodes that look for another manager meanwhile come to the one that is cut off.
+            if dice.chance(50) {
+                faults.push(crash_beside(&mut dice, managers, &cut));
+            }
+        }
         faults.sort_by_key(|fault| (fault.from, fault.until));
         let count = dice.between(4, 24);
         let mut deeds: Vec<Deed> = (0..count)
@@ -233,6 +247,36 @@ fn wish(dice: &mut Dice) -> Wish {
         15 => Wish::Join,
         16 => Wish::RemoveNode,
         _ => Wish::Read,
+    }
+}
+
+/// A manager is cut off from the others for long, perhaps with some of the nodes.
+fn long_cut(dice: &mut Dice, managers: usize, healed: u64) -> Fault {
+    let from = dice.between(5_000, healed - 30_000);
+    Fault {
+        kind: if dice.chance(50) {
+            Kind::CutOffManager
+        } else {
+            Kind::Isolate
+        },
+        from,
+        until: from + dice.between(20_000, 30_000),
+        host: dice.place(managers),
+        other: 0,
+        degree: 0,
+    }
+}
+
+/// Another manager's daemon is killed while one is cut off.
+fn crash_beside(dice: &mut Dice, managers: usize, cut: &Fault) -> Fault {
+    let from = dice.between(cut.from + 2_000, cut.until - 3_000);
+    Fault {
+        kind: Kind::Crash,
+        from,
+        until: from + dice.between(200, 2_000),
+        host: (cut.host + 1 + dice.place(managers - 1)) % managers,
+        other: 0,
+        degree: 0,
     }
 }
 

@@ -123,6 +123,17 @@ pub enum Sight<'a> {
         service: ServiceId,
         /// Which.
         slot: u32,
+        /// By its own version it must not run beside another of its slot.
+        exclusive: bool,
+    },
+    /// A node starts a task again, while no manager can be reached.
+    Again {
+        /// Where.
+        node: NodeId,
+        /// Which.
+        task: TaskId,
+        /// It was told that the managers know of its end.
+        told: bool,
     },
     /// A container runs no more.
     Ends {

@@ -2,9 +2,9 @@
 
 use crate::dice::Dice;
 use api::model::{
-    BlobFile, BlobKind, BlobSpec, ContainerSpec, EndpointMode, FILE_MODE, NetworkSpec, Protocol,
-    PublishedPort, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackService,
-    StackSpec, TaskTemplate, Timestamp,
+    BlobFile, BlobKind, BlobSpec, ContainerSpec, Disconnect, EndpointMode, FILE_MODE, NetworkSpec,
+    Protocol, PublishedPort, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
+    StackService, StackSpec, TaskTemplate, Timestamp,
 };
 use api::state::{Op, State};
 use manager::decisions::plan;
@@ -94,6 +94,14 @@ fn blob(dice: &mut Dice, stack: &str, number: u64) -> BlobSpec {
     }
 }
 
+/// What becomes of tasks that hear no manager any more.
+fn disconnect(dice: &mut Dice) -> Disconnect {
+    Disconnect {
+        stop_after_ms: dice.chance(70).then(|| dice.between(3_000, 8_000)),
+        exclusive: dice.chance(60),
+    }
+}
+
 fn service(
     dice: &mut Dice,
     stack: &str,
@@ -132,6 +140,11 @@ fn service(
                 .chance(20)
                 .then(|| u32::try_from(dice.below(4)).unwrap_or(0)),
             window_ms: None,
+        },
+        disconnect: if dice.chance(30) {
+            disconnect(dice)
+        } else {
+            Disconnect::default()
         },
         ..TaskTemplate::default()
     };

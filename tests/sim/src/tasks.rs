@@ -1,19 +1,28 @@
 //! The tasks of a node: the product's machine for each, and the shell that does what it asks for.
 
+mod alone;
+
 use crate::event::{Event, Step, Timer};
 use crate::machine::Container;
 use crate::stacks::Behaviour;
 use crate::world::World;
-use agent::decisions::{Action, Desired, End, Exit, Found, Input, Machine};
+use agent::decisions::{Action, Desired, End, Exit, Found, Input, Machine, Terms};
 use api::convert;
-use api::model::{Task, TaskId, TaskState, TaskTemplate};
+use api::model::{Disconnect, STOP_GRACE_MS, Task, TaskId, TaskState, TaskTemplate};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a container waits for the node to have a lease, ms.
+const LEASE_WAIT_MS: u64 = 30_000;
+/// Between two looks whether it has, ms.
+const LEASE_LOOK_MS: u64 = 100;
 
 /// A task that is driven.
 #[derive(Debug)]
 pub struct Driven {
     task: Task,
     image: String,
+    exclusive: bool,
+    terms: Option<Terms>,
     machine: Machine,
     desired: TaskState,
     /// Which of all drivers.
@@ -48,6 +57,13 @@ fn assigned(desired: &Desired) -> Vec<(Task, TaskTemplate)> {
             Some((task, template))
         })
         .collect()
+}
+
+fn terms_of(disconnect: &Disconnect) -> Option<Terms> {
+    disconnect.lease_ms().map(|lease_ms| Terms {
+        lease_ms,
+        grace_ms: STOP_GRACE_MS,
+    })
 }
 
 fn ids(desired: &Desired) -> BTreeSet<TaskId> {
@@ -195,9 +211,13 @@ impl World {
         let (now, run) = (self.clock(host), self.book.next_number());
         let id = task.id;
         let (machine, actions) = Machine::begin(task.desired, task.not_before, found, now);
+        let disconnect = template.disconnect;
+        let terms = terms_of(&disconnect);
         let driven = Driven {
             desired: task.desired,
             task,
+            exclusive: disconnect.exclusive,
+            terms,
             image: template.container.image,
             machine,
             run,
@@ -266,7 +286,8 @@ impl World {
                 Action::Start => {
                     self.hosts[host].machine.begun.insert(task, None);
                     let takes = self.dice.between(10, 60);
-                    self.step_later(host, task, takes, Step::Start);
+                    let until = self.now + LEASE_WAIT_MS;
+                    self.step_later(host, task, takes, Step::Start { until });
                 }
                 Action::Watch => {
                     let container = self.hosts[host].machine.containers.get(&task);
@@ -275,11 +296,7 @@ impl World {
                     }
                 }
                 Action::Stop => {
-                    let takes = if self.dice.chance(10) {
-                        self.dice.between(2_000, 10_000)
-                    } else {
-                        self.dice.between(5, 400)
-                    };
+                    let takes = self.stopping();
                     self.exit_later(host, task, takes, 143);
                 }
                 Action::Clean(after) => {
@@ -290,8 +307,25 @@ impl World {
         }
     }
 
-    fn exit_later(&mut self, host: usize, task: TaskId, ms: u64, code: i32) {
+    /// How long a container takes that was asked to end, ms.
+    pub(crate) fn stopping(&mut self) -> u64 {
+        if self.dice.chance(10) {
+            self.dice.between(2_000, 10_000)
+        } else {
+            self.dice.between(5, 400)
+        }
+    }
+
+    pub(crate) fn exit_later(&mut self, host: usize, task: TaskId, ms: u64, code: i32) {
         let power = self.hosts[host].power;
+        let Some(pid) = self.hosts[host]
+            .machine
+            .containers
+            .get(&task)
+            .map(|c| c.pid)
+        else {
+            return;
+        };
         let exit = Exit {
             code,
             message: String::new(),
@@ -302,6 +336,7 @@ impl World {
                 host,
                 power,
                 task,
+                pid,
                 exit,
             },
         );
@@ -326,7 +361,14 @@ impl World {
             }
             Step::DelayOver => Input::DelayOver,
             Step::Exited(exit) => Input::Exited(exit),
-            Step::Start => self.run(host, task),
+            Step::Start { .. } if self.is_unwanted(host, task) => {
+                Input::StartFailed("it is not wanted any more".into())
+            }
+            Step::Start { until } if self.now < until && !self.has_lease(host, task) => {
+                self.step_later(host, task, LEASE_LOOK_MS, Step::Start { until });
+                return;
+            }
+            Step::Start { .. } => self.run(host, task),
             Step::Clean if self.hosts[host].bad > 0 && self.dice.chance(50) => {
                 Input::Cleaned(Err("the disk refuses".into()))
             }
@@ -339,8 +381,25 @@ impl World {
         self.input(host, task, input);
     }
 
+    /// Whether a task that waits for a lease is to end by now.
+    fn is_unwanted(&mut self, host: usize, task: TaskId) -> bool {
+        self.driven(host, task)
+            .is_some_and(|driven| driven.terms.is_some() && driven.desired > TaskState::Running)
+    }
+
+    /// Whether the node has the lease that a task needs, if it needs one.
+    fn has_lease(&mut self, host: usize, task: TaskId) -> bool {
+        let (now, renewed) = (self.now, self.hosts[host].machine.renewed);
+        self.driven(host, task)
+            .and_then(|driven| driven.terms)
+            .is_none_or(|terms| terms.hold(renewed, now))
+    }
+
     fn run(&mut self, host: usize, task: TaskId) -> Input {
         let since = self.clock(host);
+        if !self.has_lease(host, task) {
+            return Input::StartFailed("no manager was heard lately".into());
+        }
         let Some(driven) = self.driven(host, task) else {
             return Input::StartFailed("nobody drives it".into());
         };
@@ -349,6 +408,7 @@ impl World {
             driven.task.slot,
             Behaviour::of(&driven.image),
         );
+        let (terms, exclusive) = (driven.terms, driven.exclusive);
         if self.hosts[host].bad > 0 && self.dice.chance(50) {
             return Input::StartFailed("the disk refuses".into());
         }
@@ -360,11 +420,14 @@ impl World {
             Container {
                 pid,
                 since,
+                terms,
+                stopped: None,
                 exit: None,
             },
         );
+        self.watch_lease(host, task);
         let node = self.hosts[host].node;
-        self.book.runs_on(node, task, service, slot);
+        self.book.runs_on(node, task, service, slot, exclusive);
         // Once all is mended, everything works.
         match behaviour {
             _ if self.healed => {}
@@ -382,7 +445,7 @@ impl World {
     }
 
     /// A container ends, whether or not a daemon looks.
-    pub(crate) fn exited(&mut self, host: usize, power: u64, task: TaskId, exit: Exit) {
+    pub(crate) fn exited(&mut self, host: usize, power: u64, task: TaskId, pid: u32, exit: Exit) {
         let there = &mut self.hosts[host];
         if there.power != power {
             return;
@@ -390,7 +453,7 @@ impl World {
         let Some(container) = there.machine.containers.get_mut(&task) else {
             return;
         };
-        if container.exit.is_some() {
+        if container.exit.is_some() || container.pid != pid {
             return;
         }
         container.exit = Some(exit.clone());

@@ -241,8 +241,15 @@ impl World {
                 host,
                 power,
                 task,
+                pid,
                 exit,
-            } => self.exited(host, power, task, exit),
+            } => self.exited(host, power, task, pid, exit),
+            Event::Warden {
+                host,
+                power,
+                task,
+                pid,
+            } => self.warden(host, power, task, pid),
             Event::Fault { place, begins } => self.fault(place, begins),
             Event::Deed(place) => self.deed(place),
             Event::Start { host, boot } => {

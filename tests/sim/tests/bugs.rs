@@ -5,7 +5,7 @@ use sim::run;
 use std::sync::Mutex;
 
 /// Seeds that a bug may take.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn every_historic_bug_is_caught() {

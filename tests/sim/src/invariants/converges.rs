@@ -95,6 +95,13 @@ fn lost(state: &State, task: &Task) -> bool {
 fn service(state: &State, service: &Service) -> Option<String> {
     let ServiceMode::Replicated { replicas } = service.spec.mode;
     let name = &service.spec.name;
+    // One that was begun to be kept, on a machine that never returns: only its removal tells that it is over.
+    let waits = |task: &std::sync::Arc<Task>| {
+        state.may_still_run(task) && state.exclusive_until_ms(task) == Some(u64::MAX)
+    };
+    if state.tasks_of_service(service.id).any(waits) {
+        return None;
+    }
     let mut slots: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     let gone = |task: &Task| task.desired == TaskState::Remove && lost(state, task);
     for task in state

@@ -4,6 +4,7 @@ mod acknowledged_writes_survive;
 mod agents_never_go_back;
 pub mod converges;
 mod everything_is_bounded;
+mod exclusive_slots_stay_single;
 mod healthy_nodes_stay;
 mod holders_are_single;
 mod nodes_know_their_own;
@@ -42,6 +43,7 @@ pub fn all(managers: usize) -> Vec<Box<dyn Invariant>> {
         Box::new(tasks_move_forward::State::default()),
         Box::new(holders_are_single::State::default()),
         Box::new(slots_run_once::State::default()),
+        Box::new(exclusive_slots_stay_single::State::default()),
         Box::new(specs_are_the_users::State),
         Box::new(versions_are_kept::State),
         Box::new(placements_are_allowed::State),

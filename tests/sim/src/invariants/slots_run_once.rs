@@ -1,5 +1,6 @@
 //! A slot of a service runs once. The one exception is what the product says it is: a task whose node was declared
-//! down, or was removed, may still run where nobody hears of it, beside its successor, until the node comes back.
+//! down, or was removed, may still run where nobody hears of it, beside its successor, until the node comes back; and so
+//! may one that its node has started again without managers, if those may have heard of its end and the node not of that.
 
 use super::Invariant;
 use crate::sight::Sight;
@@ -33,6 +34,7 @@ impl Invariant for State {
                 task,
                 service,
                 slot,
+                ..
             } => {
                 let slot = (*service, *slot);
                 let beside = self.by_slot.entry(slot).or_default();
@@ -50,6 +52,16 @@ impl Invariant for State {
                 }
                 beside.insert(*task);
                 self.running.insert(*task, Running { node: *node, slot });
+            }
+            Sight::Again {
+                node, task, told, ..
+            } => {
+                if *told {
+                    return Err(format!(
+                        "node {node} starts task {task} again, though the managers know that it has ended"
+                    ));
+                }
+                self.given_up.insert(*task);
             }
             Sight::Ends { task } => {
                 if let Some(running) = self.running.remove(task)

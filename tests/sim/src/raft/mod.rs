@@ -240,7 +240,7 @@ impl Raft {
                 commit,
                 round,
             } => {
-                if self.hear(disk, from, term, round, now, dice) {
+                if self.hear(disk, from, term, now, dice) {
                     self.append(disk, from, prev, entries, commit, round);
                 }
             }
@@ -249,7 +249,7 @@ impl Raft {
                 snapshot,
                 round,
             } => {
-                if self.hear(disk, from, term, round, now, dice) {
+                if self.hear(disk, from, term, now, dice) {
                     let index = snapshot.index;
                     if index > self.commit {
                         self.write(disk, Write::Snapshot(snapshot, 0));
@@ -304,21 +304,14 @@ impl Raft {
     }
 
     /// A leader speaks. Whether it is one.
-    fn hear(
-        &mut self,
-        disk: &mut Disk,
-        from: usize,
-        term: u64,
-        round: u64,
-        now: u64,
-        dice: &mut Dice,
-    ) -> bool {
+    fn hear(&mut self, disk: &mut Disk, from: usize, term: u64, now: u64, dice: &mut Dice) -> bool {
         if term < self.hard.term {
             let reply = Message::AppendReply {
                 term: self.hard.term,
                 ok: false,
                 matched: 0,
-                round,
+                // It may be one of the sender's own earlier terms, with rounds of its own.
+                round: 0,
             };
             self.out.push((from, reply));
             return false;

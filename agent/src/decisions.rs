@@ -2,6 +2,7 @@
 //! it. For whoever drives it otherwise, which is the simulator.
 
 pub use crate::assignments::{Desired, Touched};
+pub use crate::footing::Footing;
 pub use crate::lease::{BootMs, Lease};
 pub use crate::pace::{Heard, Pace};
 pub use crate::status::StatusBook;

@@ -1,5 +1,6 @@
 //! The shell around the node's lease: writes it where the containers' shims read it, and tells drivers that wait for it.
 
+use crate::footing::Footing;
 use crate::lease::{BootMs, Lease};
 use runtime::Runtime;
 use runtime::lease::{Terms, boot_ms};
@@ -10,25 +11,6 @@ use tokio::time::timeout;
 
 /// How long a task waits for a lease to begin in: a session and its first heartbeats.
 const WAIT: Duration = Duration::from_secs(30);
-
-/// What a container that begins stands on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Footing {
-    /// Since when the lease runs.
-    renewed: Option<BootMs>,
-    /// Which session it is, or the next.
-    session: u64,
-    /// The last session whose assignments have been acted on.
-    acted_on: u64,
-}
-
-impl Footing {
-    /// Whether a container may begin. A lease that was over and runs again tells nothing of what was assigned before: an
-    /// exclusive task may run elsewhere by now. So for that the managers must have said in this session what they want.
-    fn holds(&self, terms: &Terms, exclusive: bool, now: BootMs) -> bool {
-        terms.hold(self.renewed, now) && (!exclusive || self.acted_on == self.session)
-    }
-}
 
 /// The keeper.
 #[derive(Debug)]
@@ -44,12 +26,7 @@ impl Keeper {
         let before = runtime.lease_renewed();
         Self {
             lease: Mutex::new(Lease::resumed(before)),
-            footing: watch::channel(Footing {
-                renewed: before,
-                session: 1,
-                acted_on: 0,
-            })
-            .0,
+            footing: watch::channel(Footing::new(before)).0,
             runtime,
         }
     }
@@ -72,27 +49,24 @@ impl Keeper {
         if let Err(error) = self.runtime.renew_lease(renewed) {
             tracing::error!(%error, "can't note the node's lease; containers that live by it will be stopped");
         }
-        self.footing
-            .send_modify(|footing| footing.renewed = Some(renewed));
+        self.footing.send_modify(|footing| footing.renewed(renewed));
     }
 
     /// A session is over.
     pub fn session_ended(&self) {
         self.lease().session_ended();
-        self.footing.send_modify(|footing| footing.session += 1);
+        self.footing.send_modify(Footing::session_ended);
     }
 
     /// The session's number.
     pub fn session(&self) -> u64 {
-        self.footing.borrow().session
+        self.footing.borrow().session()
     }
 
-    /// All that the managers want, as they have said it in this session, has been acted on: what is not wanted any more
-    /// knows it.
+    /// All that the managers want, as they have said it in this session, has been acted on.
     pub fn acted_on(&self, session: u64) {
-        self.footing.send_modify(|footing| {
-            footing.acted_on = footing.acted_on.max(session);
-        });
+        self.footing
+            .send_modify(|footing| footing.acted_on(session));
     }
 
     /// Whether a lease of so many milliseconds is not over.
@@ -101,47 +75,40 @@ impl Keeper {
             lease_ms,
             grace_ms: 0,
         };
-        boot_ms().is_ok_and(|now| terms.hold(self.footing.borrow().renewed, now))
+        boot_ms().is_ok_and(|now| terms.hold(self.footing.borrow().lease(), now))
     }
 
-    /// Waits until a container may begin on these terms.
+    /// Waits until a container may begin on these terms: before when ([`boot_ms`]). See [`Footing::begin_before`].
     ///
     /// # Errors
-    /// When no manager acknowledges a heartbeat in time.
-    pub async fn holds(&self, terms: &Terms, exclusive: bool) -> Result<(), String> {
+    /// When no manager acknowledges a heartbeat in time, or what they want could not be acted on.
+    pub async fn holds(&self, terms: &Terms, alone: bool) -> Result<BootMs, String> {
         let mut footing = self.footing.subscribe();
-        let held = footing
-            .wait_for(|footing| boot_ms().is_ok_and(|now| footing.holds(terms, exclusive, now)));
-        match timeout(WAIT, held).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(format!(
-                "it runs only while a manager is heard, and none was within {} s",
-                WAIT.as_secs()
-            )),
+        let held = async {
+            loop {
+                let now = boot_ms().ok();
+                let found = *footing.borrow_and_update();
+                if let Some(before) = now.and_then(|now| found.begin_before(terms, alone, now)) {
+                    return before;
+                }
+                // The keeper, which sends them, is there as long as this.
+                if footing.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        if let Ok(before) = timeout(WAIT, held).await {
+            return Ok(before);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_exclusive_task_begins_only_once_this_session_has_said_that_it_is_wanted() {
-        let terms = Terms {
-            lease_ms: 5_000,
-            grace_ms: 0,
-        };
-        let footing = |renewed, session, acted_on| Footing {
-            renewed,
-            session,
-            acted_on,
-        };
-        let both = |footing: Footing| [false, true].map(|e| footing.holds(&terms, e, 10_000));
-        assert_eq!(both(footing(Some(9_000), 3, 3)), [true, true]);
-        // The last session's word, with this one's lease.
-        assert_eq!(both(footing(Some(9_000), 3, 2)), [true, false]);
-        assert_eq!(both(footing(Some(4_000), 3, 3)), [false, false]);
-        assert_eq!(both(footing(None, 1, 0)), [false, false]);
+        let seconds = WAIT.as_secs();
+        let now = *self.footing.borrow();
+        let is_heard = boot_ms().is_ok_and(|at| terms.hold(now.lease(), at));
+        Err(if is_heard && !now.is_current() {
+            format!(
+                "it runs only once this node has done what a manager wants, which took more than {seconds} s"
+            )
+        } else {
+            format!("it runs only while a manager is heard, and none was within {seconds} s")
+        })
     }
 }

@@ -16,6 +16,7 @@ mod container;
 mod contents;
 pub mod decisions;
 mod disk;
+mod footing;
 mod keeper;
 mod known;
 mod lease;

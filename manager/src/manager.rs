@@ -77,7 +77,8 @@ pub struct Pace {
     pub heartbeat_ms: u64,
     /// A follower that hears nothing stands for election when the lease is over that it gave the leader, the end of this,
     /// and its turn has come: one and a half heartbeats for each follower. The first of them stands after 0.75 s of
-    /// silence, the second after 0.9; whoever has none, or had none succeed, after 0.95 to 1.2.
+    /// silence, the second after 0.9, and so round and round. Without a leader known, after a restart say, it stands after
+    /// a time drawn from this.
     pub election_ms: std::ops::Range<u64>,
 }
 

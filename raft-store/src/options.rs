@@ -27,7 +27,7 @@ pub struct Options {
     /// The leader says so often that it is there, ms.
     pub heartbeat_ms: u64,
     /// A follower that hears nothing stands for election when the lease it gave the leader is over, which is the end of
-    /// this, and it is its turn (`turns.rs`); or else so long after the lease, drawn anew each time. ms.
+    /// this, and it is its turn (`turns.rs`); without a leader known, after so long, drawn anew each time. ms.
     pub election_ms: Range<u64>,
     /// Entries between two snapshots; at least 1.
     pub snapshot_every: u64,

@@ -1,9 +1,13 @@
 //! Whose turn it is to stand for election when the leader falls silent.
 //!
-//! openraft has every follower stand after a time of its own, drawn at random. Two that draw nearly the same each vote
-//! for themselves, and another round costs half a second. The followers know each other, so they go by turns: the
+//! openraft has every follower stand after a time of its own, drawn at random from half a second and more: so wide that
+//! two seldom stand at once, and on average as late. The followers know each other, so they go by turns instead: the
 //! first of them stands as soon as no other can still hold the leader's lease to be valid, the next when that came to
-//! nothing. The drawn times remain behind the turns, for what these don't foresee: they only bring an election forward.
+//! nothing, because the first is gone too or lacks an entry, and so on, round and round. The one whose name is the
+//! greatest is the first, as openraft takes that one's vote for the greater in one term: who comes late then follows.
+//!
+//! The turns bring an election forward and forbid none. The drawn times remain for what turns don't know: after a
+//! restart, when nobody was heard yet, and when an election that began came to nothing.
 
 use crate::handle::Handle;
 use crate::types::TypeConfig;
@@ -20,8 +24,8 @@ use tokio::time::sleep;
 pub(crate) struct Turns {
     /// For so long after it heard of the leader no follower votes for another.
     lease: Duration,
-    /// Between two followers' turns. The leader's beats reach the followers up to one of its intervals apart, as it leaves
-    /// out those that entries make needless; so more than that.
+    /// Between two followers' turns, and before the first: what two of them heard last of the leader is up to one of its
+    /// beats apart, and a tick of its clock. So more than that.
     step: Duration,
 }
 
@@ -33,13 +37,17 @@ impl Turns {
         }
     }
 
-    /// How long after it heard of the leader `own` stands; `None` when it is no voter, or leads.
-    fn wait(&self, voters: &BTreeSet<u64>, leader: u64, own: u64) -> Option<Duration> {
+    /// How long after it heard of the leader `own` stands for the time `round`, counted from 0; `None` when it is no
+    /// voter, or leads.
+    fn wait(&self, voters: &BTreeSet<u64>, leader: u64, own: u64, round: u32) -> Option<Duration> {
         if own == leader || !voters.contains(&own) {
             return None;
         }
-        let before = voters.range(..own).filter(|&&id| id != leader).count();
-        let turn = u32::try_from(before + 1).unwrap_or(u32::MAX);
+        let count = |ids: &mut dyn Iterator<Item = &u64>| {
+            u32::try_from(ids.filter(|id| **id != leader).count()).unwrap_or(u32::MAX)
+        };
+        let (all, before) = (count(&mut voters.iter()), count(&mut voters.range(own..)));
+        let turn = all.saturating_mul(round).saturating_add(before);
         Some(self.lease.saturating_add(self.step.saturating_mul(turn)))
     }
 }
@@ -52,8 +60,8 @@ impl Handle {
     pub(crate) async fn take_turns(self, turns: Turns) {
         let own = self.own.node_id.raft_id();
         let mut servers = self.raft.server_metrics();
-        // Once for each silence: then openraft goes on by itself.
-        let mut stood = None;
+        // In which silence it stood last, and how often.
+        let mut stood: (Option<Heard>, u32) = (None, 0);
         loop {
             let voters = servers
                 .borrow_and_update()
@@ -63,19 +71,26 @@ impl Handle {
             let Ok(heard) = self.heard().await else {
                 return;
             };
+            if heard != stood.0 {
+                stood = (heard, 0);
+            }
             // How long it is still to wait.
-            let rest = heard.and_then(|(leader, at)| {
-                let wait = turns.wait(&voters, leader, own)?;
+            let wait = |round: u32| {
+                let (leader, at) = heard?;
+                let wait = turns.wait(&voters, leader, own, round)?;
                 Some(wait.saturating_sub(at.elapsed()))
-            });
-            if rest == Some(Duration::ZERO) && stood != heard && self.may_stand() {
-                stood = heard;
-                if self.raft.trigger().elect(true).await.is_err() {
+            };
+            let mut rest = wait(stood.1);
+            if rest == Some(Duration::ZERO) {
+                stood.1 += 1;
+                // Not at once again, should it have slept through rounds.
+                rest = wait(stood.1).map(|rest| rest.max(turns.step));
+                if self.may_stand() && self.raft.trigger().elect(true).await.is_err() {
                     return;
                 }
             }
             // What begins meanwhile is due later than that.
-            let next = rest.filter(|rest| !rest.is_zero()).unwrap_or(turns.lease);
+            let next = rest.unwrap_or(turns.lease);
             let changed = tokio::select! {
                 changed = servers.changed() => changed,
                 () = sleep(next) => Ok(()),
@@ -106,25 +121,27 @@ mod tests {
         step: Duration::from_millis(150),
     };
 
-    fn waits(voters: &[u64], leader: u64) -> Vec<Option<u128>> {
+    fn waits(voters: &[u64], leader: u64, round: u32) -> Vec<Option<u128>> {
         let all = voters.iter().copied().collect();
-        let wait = |own: &u64| TURNS.wait(&all, leader, *own).map(|d| d.as_millis());
+        let wait = |own: &u64| TURNS.wait(&all, leader, *own, round).map(|d| d.as_millis());
         voters.iter().map(wait).collect()
     }
 
     #[test]
     fn no_two_stand_at_once_and_none_within_the_lease() {
-        assert_eq!(waits(&[3, 7, 9], 3), [None, Some(750), Some(900)]);
-        assert_eq!(waits(&[3, 7, 9], 7), [Some(750), None, Some(900)]);
-        assert_eq!(waits(&[3, 7, 9], 9), [Some(750), Some(900), None]);
+        assert_eq!(waits(&[3, 7, 9], 3, 0), [None, Some(900), Some(750)]);
+        assert_eq!(waits(&[3, 7, 9], 7, 0), [Some(900), None, Some(750)]);
+        assert_eq!(waits(&[3, 7, 9], 9, 0), [Some(900), Some(750), None]);
+        // Again, once everybody had a turn.
+        assert_eq!(waits(&[3, 7, 9], 9, 1), [Some(1_200), Some(1_050), None]);
         // A leader that is no manager any more.
-        assert_eq!(waits(&[3, 7], 8), [Some(750), Some(900)]);
-        assert_eq!(waits(&[3], 3), [None]);
+        assert_eq!(waits(&[3, 7], 8, 0), [Some(900), Some(750)]);
+        assert_eq!(waits(&[3], 3, 0), [None]);
     }
 
     #[test]
     fn who_has_no_vote_has_no_turn() {
-        assert_eq!(TURNS.wait(&BTreeSet::from([1, 2]), 1, 5), None);
+        assert_eq!(TURNS.wait(&BTreeSet::from([1, 2]), 1, 5, 0), None);
     }
 
     #[test]

@@ -273,8 +273,9 @@ fn waiting(lab: &Lab, registry: &mut std::process::Child) -> Result<()> {
         Ok(["shutdown", "failed"].map(Some).contains(&state))
     })?;
     let code = ended.pointer("/status/exit_code").and_then(Value::as_i64);
+    let state = ended.pointer("/status/state").and_then(Value::as_str);
     ensure!(
-        code.is_none(),
+        code.is_none() && state == Some("shutdown"),
         "it was begun though it is another node's by now: {ended}"
     );
     Ok(())

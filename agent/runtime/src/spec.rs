@@ -59,6 +59,10 @@ pub struct ContainerSpec {
     /// How long it may run without its node's lease being renewed; for ever when none.
     #[serde(default)]
     pub lease: Option<Terms>,
+    /// It may not begin from then on, milliseconds since the machine's boot: the lease it was decided by is over, and one
+    /// that runs again by then tells nothing of it.
+    #[serde(default)]
+    pub begin_before_ms: Option<u64>,
 }
 
 impl ContainerSpec {
@@ -90,6 +94,7 @@ impl ContainerSpec {
             log: LogConfig::new(log),
             labels: BTreeMap::new(),
             lease: None,
+            begin_before_ms: None,
         }
     }
 }

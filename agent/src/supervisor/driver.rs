@@ -5,6 +5,8 @@ use super::prepare::{self, Prepared};
 use super::{Assigned, Tools, exit_of, task_id_of};
 use crate::{memory, netview};
 use api::model::{ServiceId, TaskId, TaskState, Timestamp};
+use runtime::lease::{Terms, boot_ms};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ pub(crate) async fn drive(
     stop: CancellationToken,
 ) {
     let wanted = *desired.borrow_and_update();
+    let alone = matches!(found, Found::Again(_));
     let (machine, actions) = Machine::begin(wanted, assigned.task.not_before, found, now());
     let mut shell = Shell {
         tools,
@@ -37,12 +40,16 @@ pub(crate) async fn drive(
         work: JoinSet::new(),
         cancel_prepare: CancellationToken::new(),
         desired: desired.clone(),
+        alone,
     };
     shell.perform(actions);
     while !shell.machine.is_done() {
         let input = tokio::select! {
+            // First: what a step comes to may follow from it.
+            biased;
             // A sender that is gone changes nothing any more.
             Ok(()) = desired.changed() => Input::Desired(*desired.borrow_and_update()),
+            () = stop.cancelled() => break,
             Some(done) = shell.work.join_next() => match done {
                 Ok(Done::Input(input)) => input,
                 Ok(Done::Prepared(prepared)) => {
@@ -55,7 +62,6 @@ pub(crate) async fn drive(
                     Input::Refused(format!("clusterd failed: {error}"))
                 }
             },
-            () = stop.cancelled() => break,
         };
         if let Input::Refused(why) = &input
             && shell.machine.is_preparing()
@@ -87,6 +93,8 @@ struct Shell {
     work: JoinSet<Done>,
     cancel_prepare: CancellationToken,
     desired: watch::Receiver<TaskState>,
+    /// Its node starts it again, without managers.
+    alone: bool,
 }
 
 impl Shell {
@@ -117,9 +125,13 @@ impl Shell {
                 }
                 Action::Start => match self.prepared.take() {
                     Some(prepared) => {
-                        let desired = self.desired.clone();
-                        let start = start(tools, assigned, prepared, desired);
-                        self.work.spawn(start);
+                        let decided = Start {
+                            tools,
+                            assigned,
+                            desired: self.desired.clone(),
+                            alone: self.alone,
+                        };
+                        self.work.spawn(start(decided, prepared));
                     }
                     None => tracing::error!(task = %id, "asked to start what was not prepared"),
                 },
@@ -182,44 +194,84 @@ pub(crate) fn find(tools: &Tools, task: TaskId) -> Found {
     }
 }
 
-async fn start(
-    tools: Arc<Tools>,
-    assigned: Arc<Assigned>,
-    prepared: Prepared,
-    desired: watch::Receiver<TaskState>,
-) -> Done {
-    let id = assigned.task.id;
-    let begun = tools.places(id).begun();
-    // Written before the container is: one that is gone later was begun, and is not begun twice.
-    if let Err(error) = tokio::fs::write(&begun, "").await {
-        return Done::Input(Input::StartFailed(format!(
-            "can't write {}: {error}",
-            begun.display()
-        )));
-    }
-    if let Some(terms) = &prepared.container.lease {
-        let exclusive = assigned.template.disconnect.exclusive;
-        let held = tokio::select! {
-            // First: who gives the lease back may have said before that the task is not wanted any more.
-            biased;
-            () = unwanted(desired) => Err("it is not wanted any more".to_owned()),
-            held = tools.keeper.holds(terms, exclusive) => held,
+/// How often a start is tried whose lease was over before the container had begun.
+const LEASE_TRIES: usize = 3;
+
+async fn start(start: Start, mut prepared: Prepared) -> Done {
+    let failed = |why: String| Done::Input(Input::StartFailed(why));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        if let Some(terms) = prepared.container.lease {
+            match start.lease(&terms).await {
+                Ok(before) => prepared.container.begin_before_ms = Some(before),
+                Err(why) => {
+                    let refused = why.clone();
+                    keep_end(
+                        &start.tools,
+                        start.assigned.task.id,
+                        &End::Refused { refused },
+                    );
+                    return failed(why);
+                }
+            }
+        }
+        // Before the container is: one that is gone later was begun, and is not begun twice.
+        let begun = start.tools.places(start.assigned.task.id).begun();
+        if let Err(error) = tokio::fs::write(&begun, "").await {
+            return failed(format!("can't write {}: {error}", begun.display()));
+        }
+        let held: std::io::Result<Vec<OwnedFd>> =
+            prepared.held.iter().map(OwnedFd::try_clone).collect();
+        let held = match held {
+            Ok(held) => held,
+            Err(error) => return failed(format!("can't pass its sockets on: {error}")),
         };
-        if let Err(why) = held {
-            return Done::Input(Input::StartFailed(why));
+        let container = prepared.container.clone();
+        let error = match start.tools.runtime.run(container, held).await {
+            Ok(started) => {
+                return Done::Input(Input::Started {
+                    pid: started.pid.unsigned_abs(),
+                    since: Timestamp(started.at_ms),
+                });
+            }
+            Err(error) => error,
+        };
+        let before = prepared.container.begin_before_ms;
+        let is_late = before.is_some_and(|before| boot_ms().is_ok_and(|now| now >= before));
+        if !is_late || tries == LEASE_TRIES {
+            return failed(error.to_string());
         }
     }
-    match tools.runtime.run(prepared.container, prepared.held).await {
-        Ok(started) => Done::Input(Input::Started {
-            pid: started.pid.unsigned_abs(),
-            since: Timestamp(started.at_ms),
-        }),
-        Err(error) => Done::Input(Input::StartFailed(error.to_string())),
+}
+
+/// A start, as far as it is decided here.
+struct Start {
+    tools: Arc<Tools>,
+    assigned: Arc<Assigned>,
+    desired: watch::Receiver<TaskState>,
+    /// Its node starts it again, without managers.
+    alone: bool,
+}
+
+impl Start {
+    /// Waits for a lease to begin in: before when that is to be.
+    async fn lease(&self, terms: &Terms) -> Result<u64, String> {
+        let unwanted = || Err("it is not wanted any more".to_owned());
+        let before = tokio::select! {
+            () = until_unwanted(self.desired.clone()) => return unwanted(),
+            held = self.tools.keeper.holds(terms, self.alone) => held?,
+        };
+        // What gives the lease back was told before that a task is not wanted any more: so it is known by now.
+        if *self.desired.borrow() > TaskState::Running {
+            return unwanted();
+        }
+        Ok(before)
     }
 }
 
 /// Returns when the managers want the task to end.
-async fn unwanted(mut desired: watch::Receiver<TaskState>) {
+async fn until_unwanted(mut desired: watch::Receiver<TaskState>) {
     let told = desired.wait_for(|wanted| *wanted > TaskState::Running);
     if told.await.is_err() {
         std::future::pending().await

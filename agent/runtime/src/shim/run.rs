@@ -9,6 +9,7 @@ use crate::lease;
 use crate::oci;
 use crate::process::{cgroups_of, oom_killed};
 use crate::record::{EXIT, Exit, Folder, ORDERS, Orders, ProcessId, RUNNING, Running, now_ms};
+use crate::spec::ContainerSpec;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -132,14 +133,26 @@ struct Begun {
     stderr: OwnedFd,
 }
 
+/// Whether the container may begin now.
+fn check_lease(folder: &Folder, spec: &ContainerSpec) -> Result<(), String> {
+    let Some(terms) = &spec.lease else {
+        return Ok(());
+    };
+    let now = lease::boot_ms().map_err(|e| e.to_string())?;
+    if !terms.hold(folder.renewed(), now) {
+        return Err("the node has no lease: no manager has been heard lately".into());
+    }
+    match spec.begin_before_ms {
+        Some(before) if now >= before => {
+            Err("the lease it was to begin in was over before it had begun".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
     let spec = &orders.spec;
-    if let Some(terms) = &spec.lease {
-        let now = lease::boot_ms().map_err(|e| e.to_string())?;
-        if !terms.hold(folder.renewed(), now) {
-            return Err("the node has no lease: no manager has been heard lately".into());
-        }
-    }
+    check_lease(folder, spec)?;
     let unified = oci::is_unified();
     let config = oci::config(
         spec,
@@ -181,6 +194,8 @@ fn start(folder: &Folder, orders: &Orders) -> Result<Begun, String> {
             cgroups: cgroups_of(pid, &spec.id),
         };
         folder.write(RUNNING, &running).map_err(|e| full(&e))?;
+        // All of that took its time.
+        check_lease(folder, spec)?;
         container.start().map_err(|e| full(&e))?;
         Ok::<_, String>(running)
     })();

@@ -390,6 +390,14 @@ async fn a_container_ends_with_its_lease_though_nobody_looks_and_none_begins_wit
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("the node has no lease"), "{refused}");
     world.runtime.renew_lease(boot_ms().unwrap()).unwrap();
+    // Decided by a lease that was over since.
+    let mut late = leased(60_000, "sleep 60");
+    late.begin_before_ms = Some(boot_ms().unwrap());
+    let refused = world.runtime.run(late, vec![]).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("over before it had begun"),
+        "{refused}"
+    );
     // One that doesn't listen, and one whose lease is far from over.
     let deaf = leased(700, "trap '' TERM; while true; do sleep 1; done");
     let (short, long) = (deaf, leased(600_000, "sleep 60"));

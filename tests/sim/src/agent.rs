@@ -4,8 +4,9 @@ use crate::event::{Down, Event, Timer, Up};
 use crate::session::Session;
 use crate::tasks::Roster;
 use crate::world::{World, instant};
-use agent::decisions::{ALONE_AFTER, Alone, Desired, Heard, Lease, Pace, StatusBook};
+use agent::decisions::{ALONE_AFTER, Alone, Desired, Footing, Heard, Lease, Pace, StatusBook};
 use api::model::TaskId;
+use api::proto::Assignments;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub struct Agent {
     /// Of the manager.
     heard: Heard,
     lease: Lease,
+    /// What tasks with a lease stand on.
+    pub footing: Footing,
+    /// Assignments that are not acted on yet, each with its session's number and its manager's term.
+    inbox: VecDeque<(u64, u64, Assignments)>,
+    /// When the last of them is.
+    acts: u64,
     /// What has become of tasks while no manager was there.
     pub alone: Alone,
     /// Since when none is.
@@ -65,6 +72,9 @@ impl World {
             welcome: false,
             heard: Heard::default(),
             lease: Lease::resumed(self.hosts[host].machine.renewed),
+            footing: Footing::new(self.hosts[host].machine.renewed),
+            inbox: VecDeque::new(),
+            acts: 0,
             alone: Alone::default(),
             alone_since: None,
             ends: Vec::new(),
@@ -161,6 +171,7 @@ impl World {
         }
         (agent.session, agent.welcome) = (None, false);
         agent.lease.session_ended();
+        agent.footing.session_ended();
         let mut wait = 1;
         if let Some(leader) = leader {
             agent.queue.retain(|other| *other != leader);
@@ -183,6 +194,7 @@ impl World {
             Down::Heard(beat) => {
                 agent.heard.acknowledged(now);
                 if let Some(renewed) = agent.lease.acknowledged(beat) {
+                    agent.footing.renewed(renewed);
                     self.hosts[host].machine.renewed = Some(renewed);
                 }
             }
@@ -200,19 +212,8 @@ impl World {
                 self.later(host, 0, Timer::Beat { session });
             }
             Down::Assignments(message) => {
-                let first = message.full && !agent.roster.settled;
-                let full = message.full;
-                let touched = agent.desired.apply(*message);
-                agent.dirty |= touched.networks;
-                let manager = self.sessions.get(&session).map_or(0, |s| s.manager);
-                self.book_took(host, manager, full);
-                if touched.tasks {
-                    self.keep(host);
-                    if first {
-                        self.settle(host);
-                    }
-                    self.reconcile(host);
-                }
+                let number = agent.footing.session();
+                self.take_later(host, session, number, *message);
             }
             Down::End(leader) => {
                 if let Some(there) = self.sessions.get_mut(&session) {
@@ -220,6 +221,51 @@ impl World {
                 }
                 self.session_lost(host, session, leader);
             }
+        }
+    }
+
+    /// Assignments are acted on by another than who reads them, one after the other.
+    fn take_later(&mut self, host: usize, session: u64, number: u64, message: Assignments) {
+        let manager = self.sessions.get(&session).map_or(0, |s| s.manager);
+        let term = self.book_term(manager);
+        let takes = self.dice.below(8) + self.hosts[host].slow;
+        let takes = takes
+            + if self.dice.chance(2) {
+                self.dice.below(3_000)
+            } else {
+                0
+            };
+        let now = self.now;
+        let Some(agent) = self.agent_of(host) else {
+            return;
+        };
+        agent.inbox.push_back((number, term, message));
+        agent.acts = agent.acts.max(now + takes);
+        let wait = agent.acts - now;
+        self.later(host, wait, Timer::Act);
+    }
+
+    pub(crate) fn act(&mut self, host: usize) {
+        let Some(agent) = self.agent_of(host) else {
+            return;
+        };
+        let Some((number, term, message)) = agent.inbox.pop_front() else {
+            return;
+        };
+        let full = message.full;
+        let first = full && !agent.roster.settled;
+        let touched = agent.desired.apply(message);
+        agent.dirty |= touched.networks;
+        self.book_took(host, term, full);
+        if touched.tasks {
+            self.keep(host);
+            if first {
+                self.settle(host);
+            }
+            self.reconcile(host);
+        }
+        if full && let Some(agent) = self.agent_of(host) {
+            agent.footing.acted_on(number);
         }
     }
 

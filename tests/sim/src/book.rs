@@ -191,13 +191,15 @@ fn brief(ops: &[api::state::Op]) -> Vec<String> {
 }
 
 impl World {
-    /// An agent has taken assignments.
-    pub(crate) fn book_took(&mut self, host: usize, manager: usize, full: bool) {
-        let term = self.hosts[manager]
-            .manager
-            .as_ref()
-            .and_then(|manager| manager.lead.as_ref())
-            .map_or(0, |lead| lead.term);
+    /// The term that a manager leads.
+    pub(crate) fn book_term(&self, manager: usize) -> u64 {
+        let manager = self.hosts[manager].manager.as_ref();
+        let lead = manager.and_then(|manager| manager.lead.as_ref());
+        lead.map_or(0, |lead| lead.term)
+    }
+
+    /// An agent has acted on assignments of that term.
+    pub(crate) fn book_took(&mut self, host: usize, term: u64, full: bool) {
         let there = &self.hosts[host];
         if let Some(agent) = &there.agent {
             self.book.see(&Sight::Took {

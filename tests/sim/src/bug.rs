@@ -16,6 +16,8 @@ pub enum Bug {
     ReadWithoutAsking,
     /// A leader acknowledges heartbeats without asking whether it leads still: the nodes' leases go on.
     BeatsAcknowledgedUnasked,
+    /// An agent begins an exclusive task by the lease alone, whether the managers still want it or not.
+    ExclusiveBegunUnasked,
     /// A leader that was replaced dispatches to nodes that come to it.
     StaleLeaderDispatches,
     /// A change is not told to who follows.
@@ -37,6 +39,7 @@ impl Bug {
             Self::TwoVotesInOneTerm,
             Self::ReadWithoutAsking,
             Self::BeatsAcknowledgedUnasked,
+            Self::ExclusiveBegunUnasked,
             Self::StaleLeaderDispatches,
             Self::WatchEventLost,
             Self::NothingIsCompacted,

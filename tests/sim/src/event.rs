@@ -76,6 +76,8 @@ pub enum Timer {
     Seek,
     /// A connection could not be made.
     Refused { attempt: u64 },
+    /// The agent acts on the assignments that came next.
+    Act,
     /// The agent's heartbeat.
     Beat { session: u64 },
     /// The agent sends statuses.
@@ -92,8 +94,13 @@ pub enum Step {
     Prepared,
     Refused,
     DelayOver,
-    /// Once the node has a lease for it, if it needs one, and no later than then.
+    /// Once the node has a lease for it, if it needs one; waited for until then.
     Start {
+        until: u64,
+    },
+    /// No later than then, if it needs a lease.
+    Begin {
+        before: Option<u64>,
         until: u64,
     },
     Exited(Exit),

@@ -190,9 +190,12 @@ impl Script {
         let mut faults: Vec<Fault> = (0..dice.below(9))
             .map(|_| fault(&mut dice, managers, members, healed))
             .collect();
+        // What has just been assigned when it begins.
+        let mut before = None;
         if long {
-            let cut = long_cut(&mut dice, managers, healed);
+            let cut = long_cut(&mut dice, managers, members, healed);
             faults.push(cut);
+            before = Some(cut.from - dice.between(50, 2_000));
             // Nodes that look for another manager meanwhile come to the one that is cut off.
             if dice.chance(50) {
                 faults.push(crash_beside(&mut dice, managers, &cut));
@@ -215,6 +218,11 @@ impl Script {
                 dice: dice.any(),
             })
             .collect();
+        deeds.extend(before.map(|at| Deed {
+            wish: Wish::Deploy,
+            at,
+            dice: dice.any(),
+        }));
         deeds.sort_by_key(|deed| deed.at);
         let slow = dice.chance(30);
         let sync_ms = if slow { dice.between(20, 150) } else { 0 };
@@ -250,18 +258,19 @@ fn wish(dice: &mut Dice) -> Wish {
     }
 }
 
-/// A manager is cut off from the others for long, perhaps with some of the nodes.
-fn long_cut(dice: &mut Dice, managers: usize, healed: u64) -> Fault {
+/// A manager is cut off from the others for long, but not from the nodes, or a machine from all.
+fn long_cut(dice: &mut Dice, managers: usize, members: usize, healed: u64) -> Fault {
     let from = dice.between(5_000, healed - 30_000);
+    let (kind, among) = if dice.chance(50) {
+        (Kind::CutOffManager, managers)
+    } else {
+        (Kind::Isolate, members)
+    };
     Fault {
-        kind: if dice.chance(50) {
-            Kind::CutOffManager
-        } else {
-            Kind::Isolate
-        },
+        kind,
         from,
         until: from + dice.between(20_000, 30_000),
-        host: dice.place(managers),
+        host: dice.place(among),
         other: 0,
         degree: 0,
     }

@@ -1,6 +1,7 @@
 //! The tasks of a node: the product's machine for each, and the shell that does what it asks for.
 
 mod alone;
+mod begin;
 
 use crate::event::{Event, Step, Timer};
 use crate::machine::Container;
@@ -9,6 +10,7 @@ use crate::world::World;
 use agent::decisions::{Action, Desired, End, Exit, Found, Input, Machine, Terms};
 use api::convert;
 use api::model::{Disconnect, STOP_GRACE_MS, Task, TaskId, TaskState, TaskTemplate};
+use begin::May;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a container waits for the node to have a lease, ms.
@@ -23,6 +25,8 @@ pub struct Driven {
     image: String,
     exclusive: bool,
     terms: Option<Terms>,
+    /// Its node starts it again, without managers.
+    alone: bool,
     machine: Machine,
     desired: TaskState,
     /// Which of all drivers.
@@ -210,6 +214,7 @@ impl World {
     fn spawn(&mut self, host: usize, task: Task, template: TaskTemplate, found: Found) {
         let (now, run) = (self.clock(host), self.book.next_number());
         let id = task.id;
+        let alone = matches!(found, Found::Again(_));
         let (machine, actions) = Machine::begin(task.desired, task.not_before, found, now);
         let disconnect = template.disconnect;
         let terms = terms_of(&disconnect);
@@ -218,6 +223,7 @@ impl World {
             task,
             exclusive: disconnect.exclusive,
             terms,
+            alone,
             image: template.container.image,
             machine,
             run,
@@ -277,15 +283,19 @@ impl World {
                     } else {
                         Step::Prepared
                     };
-                    let takes = self.dice.between(10, 300);
+                    // Now and then an image is large.
+                    let takes = if self.dice.chance(12) {
+                        self.dice.between(1_000, 25_000)
+                    } else {
+                        self.dice.between(10, 300)
+                    };
                     self.step_later(host, task, takes, step);
                 }
                 // It goes on to its end.
                 Action::CancelPrepare => {}
                 Action::Delay(ms) => self.step_later(host, task, ms, Step::DelayOver),
                 Action::Start => {
-                    self.hosts[host].machine.begun.insert(task, None);
-                    let takes = self.dice.between(10, 60);
+                    let takes = self.dice.between(5, 30);
                     let until = self.now + LEASE_WAIT_MS;
                     self.step_later(host, task, takes, Step::Start { until });
                 }
@@ -361,14 +371,29 @@ impl World {
             }
             Step::DelayOver => Input::DelayOver,
             Step::Exited(exit) => Input::Exited(exit),
-            Step::Start { .. } if self.is_unwanted(host, task) => {
-                Input::StartFailed("it is not wanted any more".into())
-            }
-            Step::Start { until } if self.now < until && !self.has_lease(host, task) => {
-                self.step_later(host, task, LEASE_LOOK_MS, Step::Start { until });
+            Step::Start { until } => match self.may_begin(host, task, until) {
+                May::Begin(before) => {
+                    self.hosts[host].machine.begun.insert(task, None);
+                    let takes = self.dice.between(5, 30);
+                    self.step_later(host, task, takes, Step::Begin { before, until });
+                    return;
+                }
+                May::Wait => {
+                    self.step_later(host, task, LEASE_LOOK_MS, Step::Start { until });
+                    return;
+                }
+                May::Never(why) => {
+                    let refused = String::from(why);
+                    let end = End::Refused { refused };
+                    self.hosts[host].machine.begun.insert(task, Some(end));
+                    Input::StartFailed(why.into())
+                }
+            },
+            Step::Begin { before, until } if before.is_some_and(|before| self.now >= before) => {
+                self.step_later(host, task, 1, Step::Start { until });
                 return;
             }
-            Step::Start { .. } => self.run(host, task),
+            Step::Begin { .. } => self.run(host, task),
             Step::Clean if self.hosts[host].bad > 0 && self.dice.chance(50) => {
                 Input::Cleaned(Err("the disk refuses".into()))
             }
@@ -381,25 +406,8 @@ impl World {
         self.input(host, task, input);
     }
 
-    /// Whether a task that waits for a lease is to end by now.
-    fn is_unwanted(&mut self, host: usize, task: TaskId) -> bool {
-        self.driven(host, task)
-            .is_some_and(|driven| driven.terms.is_some() && driven.desired > TaskState::Running)
-    }
-
-    /// Whether the node has the lease that a task needs, if it needs one.
-    fn has_lease(&mut self, host: usize, task: TaskId) -> bool {
-        let (now, renewed) = (self.now, self.hosts[host].machine.renewed);
-        self.driven(host, task)
-            .and_then(|driven| driven.terms)
-            .is_none_or(|terms| terms.hold(renewed, now))
-    }
-
     fn run(&mut self, host: usize, task: TaskId) -> Input {
         let since = self.clock(host);
-        if !self.has_lease(host, task) {
-            return Input::StartFailed("no manager was heard lately".into());
-        }
         let Some(driven) = self.driven(host, task) else {
             return Input::StartFailed("nobody drives it".into());
         };

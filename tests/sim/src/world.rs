@@ -270,6 +270,7 @@ impl World {
             Timer::Pass { term } => self.pass(host, term),
             Timer::Gather { term } => self.gather(host, term),
             Timer::Patience { index, id } => self.patience_over(host, index, id),
+            Timer::Act => self.act(host),
             Timer::Seek => self.seek(host),
             Timer::Refused { attempt } => self.not_connected(host, attempt),
             Timer::Beat { session } => self.beat(host, session),

@@ -34,7 +34,10 @@ pub fn open(world: &World) -> Option<String> {
         }
     }
     nodes(world, state)
-        .or_else(|| state.services().values().find_map(|s| service(state, s)))
+        .or_else(|| {
+            let mut services = state.services().values();
+            services.find_map(|s| service(world, state, s))
+        })
         .or_else(|| leftovers(state))
         .or_else(|| (0..world.hosts.len()).find_map(|host| agent(world, state, host)))
 }
@@ -92,16 +95,23 @@ fn lost(state: &State, task: &Task) -> bool {
     node.is_some_and(|node| node.status.state == NodeState::Down)
 }
 
-fn service(state: &State, service: &Service) -> Option<String> {
+/// Slots that wait for a task that was begun to be kept, on a machine that never returns: only the node's removal tells
+/// that it is over.
+fn waiting(world: &World, state: &State, service: &Service) -> BTreeSet<u32> {
+    let burnt = |task: &Task| {
+        let mut hosts = world.hosts.iter();
+        hosts.any(|host| host.gone && Some(host.node) == task.node)
+    };
+    let waits = |task: &Task| {
+        state.may_still_run(task) && state.exclusive_until_ms(task) == Some(u64::MAX) && burnt(task)
+    };
+    let tasks = state.tasks_of_service(service.id);
+    tasks.filter(|t| waits(t)).map(|t| t.slot).collect()
+}
+
+fn service(world: &World, state: &State, service: &Service) -> Option<String> {
     let ServiceMode::Replicated { replicas } = service.spec.mode;
     let name = &service.spec.name;
-    // One that was begun to be kept, on a machine that never returns: only its removal tells that it is over.
-    let waits = |task: &std::sync::Arc<Task>| {
-        state.may_still_run(task) && state.exclusive_until_ms(task) == Some(u64::MAX)
-    };
-    if state.tasks_of_service(service.id).any(waits) {
-        return None;
-    }
     let mut slots: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     let gone = |task: &Task| task.desired == TaskState::Remove && lost(state, task);
     for task in state
@@ -110,8 +120,12 @@ fn service(state: &State, service: &Service) -> Option<String> {
     {
         slots.entry(task.slot).or_default().push(task);
     }
+    let waiting = waiting(world, state, service);
+    slots.retain(|slot, _| !waiting.contains(slot));
     let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-    if count != replicas {
+    // What waits is one of its slots, or one that it had once.
+    let most = u32::try_from(slots.len() + waiting.len()).unwrap_or(u32::MAX);
+    if !(count..=most).contains(&replicas) {
         return Some(format!("service {name} has {count} slots of {replicas}"));
     }
     for (slot, tasks) in slots {

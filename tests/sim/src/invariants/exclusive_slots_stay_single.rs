@@ -1,26 +1,40 @@
-//! A slot of a service that is `exclusive` never runs twice, whatever was declared of its node: one container has ended
-//! before the next begins. Unless the service was not exclusive at some time since the first of them began: what is
-//! done then may double a slot.
+//! A container of a service that is `exclusive` never runs beside another of its slot, whatever was declared of the node
+//! of either: one has ended before the next begins. Unless the service was not exclusive at some time since the later
+//! one's task was made: what is decided then may double a slot; and unless one of them is of a version that is not
+//! exclusive, and was started again by its node without managers, which may have heard that it had ended.
 
 use super::Invariant;
 use crate::sight::Sight;
 use api::model::{NodeId, ServiceId, TaskId};
 use api::state::Event;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
 struct Running {
     node: NodeId,
     slot: (ServiceId, u32),
-    since: u64,
+    exclusive: bool,
+    again: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct State {
-    /// Of versions that are exclusive.
     running: BTreeMap<TaskId, Running>,
+    /// Tasks that their nodes have started again.
+    again: BTreeSet<TaskId>,
+    /// When tasks were made.
+    made: BTreeMap<TaskId, u64>,
     /// Until when a service was not exclusive, for ever while it is not.
     loose: BTreeMap<ServiceId, u64>,
+}
+
+impl State {
+    /// Whether one of the two may run beside the other: the service was loose when the later one was made, or later.
+    fn may(&self, slot: (ServiceId, u32), a: TaskId, b: TaskId) -> bool {
+        let made = |task| self.made.get(&task).copied().unwrap_or(0);
+        let later = made(a).max(made(b));
+        self.loose.get(&slot.0).is_some_and(|until| *until >= later)
+    }
 }
 
 impl Invariant for State {
@@ -35,16 +49,18 @@ impl Invariant for State {
                 task,
                 service,
                 slot,
-                exclusive: true,
+                exclusive,
             } => {
                 let slot = (*service, *slot);
-                let loose = self.loose.get(service).copied();
-                let other = self.running.iter().find(|(other, running)| {
+                let beside = self.running.iter().find(|(other, running)| {
                     *other != task
                         && running.slot == slot
-                        && loose.is_none_or(|until| until < running.since)
+                        && (*exclusive || running.exclusive)
+                        && (*exclusive || !self.again.contains(task))
+                        && (running.exclusive || !running.again)
+                        && !self.may(slot, *task, **other)
                 });
-                if let Some((other, running)) = other {
+                if let Some((other, running)) = beside {
                     return Err(format!(
                         "slot {} of service {service} runs as task {task} on node {node} and still as task {other} on node {}",
                         slot.1, running.node
@@ -53,9 +69,13 @@ impl Invariant for State {
                 let running = Running {
                     node: *node,
                     slot,
-                    since: now,
+                    exclusive: *exclusive,
+                    again: self.again.contains(task),
                 };
                 self.running.insert(*task, running);
+            }
+            Sight::Again { task, .. } => {
+                self.again.insert(*task);
             }
             Sight::Ends { task } => {
                 self.running.remove(task);
@@ -65,16 +85,20 @@ impl Invariant for State {
                 ..
             } if first => {
                 for event in events {
-                    let Event::Service(id, old, Some(new)) = event else {
-                        continue;
-                    };
-                    let was = old
-                        .as_ref()
-                        .is_none_or(|old| old.spec.template.disconnect.exclusive);
-                    if !new.spec.template.disconnect.exclusive {
-                        self.loose.insert(*id, u64::MAX);
-                    } else if !was {
-                        self.loose.insert(*id, now);
+                    match event {
+                        Event::Task(id, None, Some(_)) => {
+                            self.made.insert(*id, now);
+                        }
+                        Event::Service(id, old, Some(new)) => {
+                            let is = |s: &api::model::Service| s.spec.template.disconnect.exclusive;
+                            let was = old.as_ref().is_none_or(|old| is(old));
+                            if !is(new) {
+                                self.loose.insert(*id, u64::MAX);
+                            } else if !was {
+                                self.loose.insert(*id, now);
+                            }
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -64,6 +64,8 @@ impl Invariant for State {
                 self.given_up.insert(*task);
             }
             Sight::Ends { task } => {
+                // It may begin again, and is looked at anew then.
+                self.given_up.remove(task);
                 if let Some(running) = self.running.remove(task)
                     && let Some(beside) = self.by_slot.get_mut(&running.slot)
                 {

@@ -284,7 +284,7 @@ impl World {
                         Step::Prepared
                     };
                     // Now and then an image is large.
-                    let takes = if self.dice.chance(12) {
+                    let takes = if self.dice.chance(12) && !self.healed {
                         self.dice.between(1_000, 25_000)
                     } else {
                         self.dice.between(10, 300)

@@ -43,11 +43,14 @@ impl Turns {
         if own == leader || !voters.contains(&own) {
             return None;
         }
-        let count = |ids: &mut dyn Iterator<Item = &u64>| {
-            u32::try_from(ids.filter(|id| **id != leader).count()).unwrap_or(u32::MAX)
+        let followers = |from: u64| {
+            let count = voters.range(from..).filter(|id| **id != leader).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
         };
-        let (all, before) = (count(&mut voters.iter()), count(&mut voters.range(own..)));
-        let turn = all.saturating_mul(round).saturating_add(before);
+        // Those before it are of greater ids; the range counts it, too.
+        let turn = followers(0)
+            .saturating_mul(round)
+            .saturating_add(followers(own));
         Some(self.lease.saturating_add(self.step.saturating_mul(turn)))
     }
 }

@@ -2,11 +2,10 @@
 
 use super::machine::{Action, End, Exit, Found, Input, Machine};
 use super::prepare::{self, Prepared};
+use super::start::{Start, start};
 use super::{Assigned, Tools, exit_of, task_id_of};
 use crate::{memory, netview};
 use api::model::{ServiceId, TaskId, TaskState, Timestamp};
-use runtime::lease::{Terms, boot_ms};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -45,8 +44,6 @@ pub(crate) async fn drive(
     shell.perform(actions);
     while !shell.machine.is_done() {
         let input = tokio::select! {
-            // First: what a step comes to may follow from it.
-            biased;
             // A sender that is gone changes nothing any more.
             Ok(()) = desired.changed() => Input::Desired(*desired.borrow_and_update()),
             () = stop.cancelled() => break,
@@ -70,6 +67,12 @@ pub(crate) async fn drive(
             let (tools, id) = (&shell.tools, shell.assigned.task.id);
             keep_end(tools, id, &End::Refused { refused });
         }
+        // What a step came to may follow from a word that is not taken yet: that one first.
+        if desired.has_changed().is_ok_and(|is_news| is_news) {
+            let word = Input::Desired(*desired.borrow_and_update());
+            let actions = shell.machine.on(word, now());
+            shell.perform(actions);
+        }
         let actions = shell.machine.on(input, now());
         shell.perform(actions);
     }
@@ -79,7 +82,7 @@ pub(crate) async fn drive(
     while shell.work.join_next().await.is_some() {}
 }
 
-enum Done {
+pub(super) enum Done {
     Input(Input),
     Prepared(Box<Prepared>),
     Nothing,
@@ -173,7 +176,7 @@ impl Shell {
 /// daemon that starts in between must not take it for lost. Half written it is worth nothing, but the
 /// container's record is there still. What was refused has no other record, and has been replaced perhaps by the time
 /// that a new daemon sees it.
-fn keep_end(tools: &Tools, task: TaskId, end: &End) {
+pub(super) fn keep_end(tools: &Tools, task: TaskId, end: &End) {
     let places = tools.places(task);
     let path = places.begun();
     let kept = std::fs::create_dir_all(&places.dir)
@@ -191,90 +194,6 @@ pub(crate) fn find(tools: &Tools, task: TaskId) -> Found {
         // Empty until its container has ended.
         Err(_) => Found::Lost,
         Ok(text) => serde_json::from_slice(&text).map_or(Found::Lost, |end: End| end.into()),
-    }
-}
-
-/// How often a start is tried whose lease was over before the container had begun.
-const LEASE_TRIES: usize = 3;
-
-async fn start(start: Start, mut prepared: Prepared) -> Done {
-    let failed = |why: String| Done::Input(Input::StartFailed(why));
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        if let Some(terms) = prepared.container.lease {
-            match start.lease(&terms).await {
-                Ok(before) => prepared.container.begin_before_ms = Some(before),
-                Err(why) => {
-                    let refused = why.clone();
-                    keep_end(
-                        &start.tools,
-                        start.assigned.task.id,
-                        &End::Refused { refused },
-                    );
-                    return failed(why);
-                }
-            }
-        }
-        // Before the container is: one that is gone later was begun, and is not begun twice.
-        let begun = start.tools.places(start.assigned.task.id).begun();
-        if let Err(error) = tokio::fs::write(&begun, "").await {
-            return failed(format!("can't write {}: {error}", begun.display()));
-        }
-        let held: std::io::Result<Vec<OwnedFd>> =
-            prepared.held.iter().map(OwnedFd::try_clone).collect();
-        let held = match held {
-            Ok(held) => held,
-            Err(error) => return failed(format!("can't pass its sockets on: {error}")),
-        };
-        let container = prepared.container.clone();
-        let error = match start.tools.runtime.run(container, held).await {
-            Ok(started) => {
-                return Done::Input(Input::Started {
-                    pid: started.pid.unsigned_abs(),
-                    since: Timestamp(started.at_ms),
-                });
-            }
-            Err(error) => error,
-        };
-        let before = prepared.container.begin_before_ms;
-        let is_late = before.is_some_and(|before| boot_ms().is_ok_and(|now| now >= before));
-        if !is_late || tries == LEASE_TRIES {
-            return failed(error.to_string());
-        }
-    }
-}
-
-/// A start, as far as it is decided here.
-struct Start {
-    tools: Arc<Tools>,
-    assigned: Arc<Assigned>,
-    desired: watch::Receiver<TaskState>,
-    /// Its node starts it again, without managers.
-    alone: bool,
-}
-
-impl Start {
-    /// Waits for a lease to begin in: before when that is to be.
-    async fn lease(&self, terms: &Terms) -> Result<u64, String> {
-        let unwanted = || Err("it is not wanted any more".to_owned());
-        let before = tokio::select! {
-            () = until_unwanted(self.desired.clone()) => return unwanted(),
-            held = self.tools.keeper.holds(terms, self.alone) => held?,
-        };
-        // What gives the lease back was told before that a task is not wanted any more: so it is known by now.
-        if *self.desired.borrow() > TaskState::Running {
-            return unwanted();
-        }
-        Ok(before)
-    }
-}
-
-/// Returns when the managers want the task to end.
-async fn until_unwanted(mut desired: watch::Receiver<TaskState>) {
-    let told = desired.wait_for(|wanted| *wanted > TaskState::Running);
-    if told.await.is_err() {
-        std::future::pending().await
     }
 }
 

@@ -4,6 +4,7 @@ mod alone;
 mod driver;
 mod machine;
 mod prepare;
+mod start;
 
 use crate::assignments::Desired;
 use crate::container::Places;

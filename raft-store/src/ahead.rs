@@ -15,7 +15,9 @@ use std::io;
 const AHEAD: u64 = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 /// More is asked for once something is written in the last so many.
 const REST: u64 = AHEAD / 2;
-/// Looks for which a disk that had no room is not asked again.
+/// It is looked at again after so many bytes, to which the database adds several times as many of its own.
+const STEP: u64 = REST / 16;
+/// How many looks a disk that had no room is not asked for.
 const PAUSE: u32 = 1_000;
 
 /// See above.
@@ -23,6 +25,8 @@ pub(crate) struct Ahead {
     file: File,
     helps: bool,
     pause: u32,
+    /// Bytes written since it was last looked at.
+    since: u64,
 }
 
 impl Ahead {
@@ -32,11 +36,21 @@ impl Ahead {
             file,
             helps: true,
             pause: 0,
+            since: STEP,
         }
     }
 
-    /// Asks for space if the file will need it soon. Changes nothing of what is in it, whoever writes meanwhile.
-    pub fn look(&mut self) {
+    /// So many bytes were written: asks for space if the file will need it soon. Changes nothing of what is in it,
+    /// whoever writes meanwhile.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.since += bytes as u64;
+        if self.since >= STEP {
+            self.since = 0;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
         if self.pause > 0 {
             self.pause -= 1;
         } else if self.helps
@@ -95,9 +109,7 @@ mod tests {
             file.write_all_at(&[7; 1500], at).unwrap();
             at += 1500;
             file.sync_data().unwrap();
-            for _ in 0..3 {
-                ahead.look();
-            }
+            ahead.wrote(1500);
             assert!(
                 length() > at && length() <= at + REST + AHEAD + 4096,
                 "{at}"

@@ -52,11 +52,11 @@ fn closed() -> io::Error {
 }
 
 impl Flusher {
-    /// Starts the thread. `sync` makes all that was written before it durable; `note` notes what that was, which no
-    /// appended entry waits for.
+    /// Starts the thread. `sync` makes all that was written before it durable; `note` notes what that was, and how
+    /// many bytes, which no appended entry waits for.
     pub fn start<T>(
         mut sync: impl FnMut() -> io::Result<T> + Send + 'static,
-        note: impl FnMut(T) -> io::Result<()> + Send + 'static,
+        note: impl FnMut(T, usize) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let times = SyncTimes::default();
         let measured = times.clone();
@@ -149,7 +149,7 @@ impl Flusher {
 
 fn run<T>(
     mut sync: impl FnMut() -> io::Result<T>,
-    mut note: impl FnMut(T) -> io::Result<()>,
+    mut note: impl FnMut(T, usize) -> io::Result<()>,
     mut queue: mpsc::Receiver<Job>,
     in_flight: &AtomicUsize,
 ) {
@@ -171,7 +171,7 @@ fn run<T>(
             match sync() {
                 Ok(now) => {
                     in_flight.fetch_sub(covered, Ordering::AcqRel);
-                    synced = Some(now);
+                    synced = Some((now, covered));
                 }
                 Err(error) => failed = Some(fatal(error)),
             }
@@ -179,7 +179,7 @@ fn run<T>(
         for callback in appended {
             callback.io_completed(outcome(failed.as_ref()));
         }
-        if let Some(Err(error)) = synced.map(&mut note) {
+        if let Some(Err(error)) = synced.map(|(now, bytes)| note(now, bytes)) {
             failed = Some(fatal(error));
         }
         for waiting in barriers {
@@ -217,7 +217,7 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
-        let flusher = Flusher::start(sync, Ok).unwrap();
+        let flusher = Flusher::start(sync, |(), _| Ok(())).unwrap();
         flusher.room(10 * IN_FLIGHT_OWN).await.unwrap();
         flusher.wrote(IN_FLIGHT_OWN);
         assert_eq!(syncs.load(Ordering::SeqCst), 0, "nothing was in flight");
@@ -246,7 +246,7 @@ mod tests {
                 Ok(())
             }
         };
-        let flusher = Flusher::start(sync, Ok).unwrap();
+        let flusher = Flusher::start(sync, |(), _| Ok(())).unwrap();
         flusher.barrier().await.unwrap();
         for _ in 0..3 {
             let error = flusher.barrier().await.unwrap_err().to_string();
@@ -275,7 +275,7 @@ mod tests {
             syncs += 1;
             Ok(syncs)
         };
-        let note = move |sync| {
+        let note = move |sync, _| {
             if sync == 3 {
                 return Err(io::Error::other("it can't be noted"));
             }

@@ -179,9 +179,9 @@ impl Log {
         }
         disk::sync_dir(dir)?;
         mark.write(sync()?)?;
-        let note = move |now| {
+        let note = move |now, bytes| {
             mark.write(now)?;
-            ahead.look();
+            ahead.wrote(bytes);
             Ok(())
         };
         let flusher = Flusher::start(sync, note)?;

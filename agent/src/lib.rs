@@ -12,6 +12,7 @@
 
 mod aside;
 mod assignments;
+mod clock;
 mod container;
 mod contents;
 pub mod decisions;

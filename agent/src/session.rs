@@ -3,6 +3,7 @@
 //! One task owns it and tries for ever: the leader it was told of, then every manager it knows. While no
 //! manager answers, everything on the node runs on.
 
+use crate::clock;
 use crate::keeper::Keeper;
 use crate::known::Known;
 use crate::pace::{Heard, Pace};
@@ -232,7 +233,7 @@ impl Session {
                         }
                         heart.next = Instant::now() + heart.pace.next(rand::random());
                         let sequence = self.keeper.beat();
-                        let beat = AgentMessage { message: Some(ToManager::Heartbeat(Heartbeat { sequence })) };
+                        let beat = AgentMessage { message: Some(ToManager::Heartbeat(Heartbeat { sequence, at: clock::now().0 })) };
                         // One that can't be sent at once is worth nothing later: the next one is due soon.
                         if let Err(TrySendError::Closed(_)) = tx.try_send(beat) {
                             return End::Lost("the connection is closed".into());

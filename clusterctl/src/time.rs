@@ -9,7 +9,8 @@ pub fn ago(at_ms: i64, now: Timestamp) -> String {
     format!("{} ago", span(seconds))
 }
 
-fn span(seconds: i64) -> String {
+/// "5 minutes".
+pub fn span(seconds: i64) -> String {
     const STEPS: [(i64, &str); 4] = [
         (86_400, "day"),
         (3_600, "hour"),

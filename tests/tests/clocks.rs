@@ -11,6 +11,30 @@ fn join(node: &Node<'_>, token: &str, manager: &str) -> Result<cluster_tests::Ou
     node.run(["clusterctl", "join", "--token", token, manager])
 }
 
+/// Told by whoever may look, and no longer once it is right.
+fn goes_wrong_while_connected(manager: &Node<'_>, node: &Node<'_>) -> Result<()> {
+    let status = || manager.run_ok(["clusterctl", "status"]);
+    let said = format!("the clock of node {}", node.name());
+    ensure!(!status()?.contains("the clock of"), "all clocks are right");
+    node.set_clock(HOUR_MS)?;
+    wait_for("the status names the clock", LIMIT, || {
+        Ok(status()?.contains(&said))
+    })?;
+    let told = status()?;
+    ensure!(told.contains("is 1 hour ahead of the leader's"), "{told}");
+    let list = manager.run_ok(["clusterctl", "node", "ls"])?;
+    ensure!(list.contains("(its clock is 1 hour ahead)"), "{list}");
+    ensure!(
+        node.log_tail(20).contains("this node's clock is"),
+        "{}",
+        node.log_tail(20)
+    );
+    node.set_clock(0)?;
+    wait_for("the status names it no more", LIMIT, || {
+        Ok(!status()?.contains("the clock of"))
+    })
+}
+
 fn scenario(lab: &Lab) -> Result<()> {
     let (manager, node) = (lab.node(1), lab.node(2));
     let address = manager.address().to_string();
@@ -30,6 +54,7 @@ fn scenario(lab: &Lab) -> Result<()> {
     node.set_clock(0)?;
     join(&node, token.trim(), &address)?.checked()?;
     lab.wait_ready()?;
+    goes_wrong_while_connected(&manager, &node)?;
     // It starts again on a day when nobody's certificate was valid yet.
     node.stop()?;
     node.set_clock(-5 * HOUR_MS)?;

@@ -4,6 +4,7 @@ use super::machine::{Action, End, Exit, Found, Input, Machine};
 use super::prepare::{self, Prepared};
 use super::start::{Start, start};
 use super::{Assigned, Tools, exit_of, task_id_of};
+use crate::clock::now;
 use crate::{memory, netview};
 use api::model::{ServiceId, TaskId, TaskState, Timestamp};
 use std::sync::Arc;
@@ -11,14 +12,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// This machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// Drives a task to its end, or until the daemon stops; the container then runs on.
 pub(crate) async fn drive(

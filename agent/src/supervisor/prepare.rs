@@ -135,7 +135,7 @@ async fn contents(tools: &Arc<Tools>, assigned: &Assigned) -> Held {
     tracing::warn!(task = %assigned.task.name(), id = %assigned.task.id, "{message}");
     let status = TaskStatus {
         state: TaskState::Preparing,
-        at: super::driver::now(),
+        at: crate::clock::now(),
         message,
         ..TaskStatus::default()
     };

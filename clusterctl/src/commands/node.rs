@@ -6,6 +6,7 @@ mod filter;
 use super::Each;
 use super::role;
 use super::rows::{NodeRow, all};
+use super::status::trouble::clock_off;
 use super::tasks;
 use crate::client::Client;
 use crate::names;
@@ -304,10 +305,18 @@ fn state(row: &NodeRow) -> String {
         (NodeState::Ready, false) => "Ready",
         (NodeState::Down, _) => "Down",
     };
-    match &row.twin {
-        Some(addr) => format!("{state} (its identity is also at {addr})"),
-        None => state.into(),
+    let twin = row
+        .twin
+        .as_ref()
+        .map(|addr| format!("its identity is also at {addr}"));
+    let clock = row
+        .clock_ahead_ms
+        .map(|ahead| format!("its clock is {}", clock_off(ahead)));
+    let troubles: Vec<String> = twin.into_iter().chain(clock).collect();
+    if troubles.is_empty() {
+        return state.into();
     }
+    format!("{state} ({})", troubles.join(", "))
 }
 
 fn availability(availability: Availability) -> &'static str {

@@ -1,5 +1,6 @@
 //! The rows of lists, as JSON prints them: the model's objects, with what was counted beside them.
 
+use super::status::trouble::clock_ahead;
 use anyhow::{Context, Result};
 use api::model::{Network, Node, Service, ServiceMode, Stack, Task};
 use api::proto;
@@ -18,6 +19,8 @@ pub struct NodeRow {
     pub suspect: bool,
     /// The address of a second machine that has its identity.
     pub twin: Option<String>,
+    /// How far its clock is ahead of the leader's, where that is too much; behind, below 0.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl TryFrom<proto::NodeRow> for NodeRow {
@@ -36,6 +39,7 @@ impl TryFrom<proto::NodeRow> for NodeRow {
             tasks: row.tasks,
             suspect: row.suspect,
             twin: Some(row.twin).filter(|addr| !addr.is_empty()),
+            clock_ahead_ms: clock_ahead(row.clock_ahead_ms),
         })
     }
 }

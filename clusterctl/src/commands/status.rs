@@ -1,6 +1,7 @@
 //! `clusterctl status`
 
 mod shown;
+pub mod trouble;
 
 use crate::client::Client;
 use crate::output::{self, Format, FormatArg, short};

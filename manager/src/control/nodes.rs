@@ -42,6 +42,7 @@ pub async fn list(control: &Control, request: ListNodesRequest) -> Result<ListNo
                             .twin(node.id, Instant::now())
                             .map(|addr| addr.to_string())
                             .unwrap_or_default(),
+                        clock_ahead_ms: control.overview.clock_ahead_ms(node.id),
                         ..row(state, node, &managers)
                     })
                     .collect(),

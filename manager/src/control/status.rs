@@ -4,11 +4,11 @@ use super::{Change, Control, Refusal, reason};
 use crate::ca::{Tokens, new_secret};
 use crate::raft_rpc;
 use api::convert;
-use api::model::{NodeState, ServiceMode, TaskState};
+use api::model::{Node, NodeState, ServiceMode, TaskState};
 use api::proto::raft_client::RaftClient;
 use api::proto::{
     ClusterSpec, ClusterStatus, GetJoinTokensRequest, GetStatusRequest, HealthReply, HealthRequest,
-    JoinTokens, ManagerStatus,
+    JoinTokens, ManagerStatus, NodeTrouble,
 };
 use api::state::{Op, State};
 use futures_util::future::join_all;
@@ -19,6 +19,8 @@ use tonic::{Code, Status};
 
 /// How long a manager may take to say how it does.
 const HEALTH_BOUND: Duration = Duration::from_millis(1_500);
+/// Nodes that are told of by name.
+const TROUBLES: usize = 20;
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -26,6 +28,7 @@ fn count(number: usize) -> u32 {
 
 pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus, Status> {
     let mut status = control.read(summary).await?;
+    status.troubles = control.handle.read(|state| troubles(state, control));
     status.stale = control.stale;
     status.answered_by = convert::id_bytes(control.me.0);
     let asked = control.handle.managers().into_iter().map(|manager| async {
@@ -59,6 +62,26 @@ pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus
         });
     }
     Ok(status)
+}
+
+/// The first nodes that are not ready or whose clocks are wrong.
+fn troubles(state: &State, control: &Control) -> Vec<NodeTrouble> {
+    let wrong_clocks = control.overview.wrong_clocks();
+    let nodes = state.nodes().values();
+    let is_amiss = |node: &Node| {
+        node.status.state != NodeState::Ready || wrong_clocks.binary_search(&node.id).is_ok()
+    };
+    nodes
+        .filter(|node| is_amiss(node))
+        .take(TROUBLES)
+        .map(|node| NodeTrouble {
+            node_id: convert::id_bytes(node.id.0),
+            hostname: node.description.hostname.clone(),
+            addr: node.addr.to_string(),
+            status: (node.status.state != NodeState::Ready).then(|| (&node.status).into()),
+            clock_ahead_ms: control.overview.clock_ahead_ms(node.id),
+        })
+        .collect()
 }
 
 /// Asks a manager how it does.

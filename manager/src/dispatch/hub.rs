@@ -4,6 +4,7 @@
 
 mod acks;
 mod begin;
+mod clocks;
 mod standings;
 mod twin;
 
@@ -335,6 +336,7 @@ impl Hub {
         self.liveness.tick(at);
         self.confirm();
         self.tell_standings(None);
+        self.look_at_clocks();
         if self.judging {
             return;
         }

@@ -16,6 +16,7 @@ mod liveness;
 mod overview;
 mod parts;
 mod session;
+mod skew;
 mod standing;
 mod statuses;
 mod view;

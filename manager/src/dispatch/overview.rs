@@ -1,4 +1,4 @@
-//! What only the leader knows of nodes, for whoever lists them: who is suspect, who is there twice.
+//! What only the leader knows of nodes, for whoever lists them: who is suspect, who is there twice, whose clock is wrong.
 
 use api::model::NodeId;
 use bytes::Bytes;
@@ -21,6 +21,8 @@ struct Known {
     instances: BTreeMap<NodeId, Bytes>,
     /// Where a second machine called from, and when.
     twins: BTreeMap<NodeId, (Ipv4Addr, Instant)>,
+    /// How far the clocks that are wrong are ahead, milliseconds.
+    clocks: BTreeMap<NodeId, i64>,
 }
 
 impl Overview {
@@ -60,6 +62,24 @@ impl Overview {
         let twin = self.lock().twins.get(&node).copied();
         twin.filter(|(_, at)| now.saturating_duration_since(*at) <= TWIN_AGE)
             .map(|(addr, _)| addr)
+    }
+
+    /// So far ahead are the clocks of these nodes, milliseconds; all others are right. Those that have become wrong.
+    pub fn clocks(&self, now: BTreeMap<NodeId, i64>) -> Vec<(NodeId, i64)> {
+        let before = std::mem::replace(&mut self.lock().clocks, now.clone());
+        let news = now.into_iter();
+        news.filter(|(node, _)| !before.contains_key(node))
+            .collect()
+    }
+
+    /// How far a node's clock is ahead, milliseconds; 0 where it is right.
+    pub fn clock_ahead_ms(&self, node: NodeId) -> i64 {
+        self.lock().clocks.get(&node).copied().unwrap_or_default()
+    }
+
+    /// The nodes whose clocks are wrong.
+    pub fn wrong_clocks(&self) -> Vec<NodeId> {
+        self.lock().clocks.keys().copied().collect()
     }
 
     /// This manager leads no more, and knows nothing.

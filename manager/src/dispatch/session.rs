@@ -1,18 +1,19 @@
 //! One agent's session: reads what it says until either side ends it.
 
 use super::hub::{HubHandle, Message, Opening};
+use super::skew::Skew;
 use super::statuses::{Ack, Report};
 use crate::ca::issuer_of;
 use crate::certificate::Certificate;
 use api::convert;
-use api::model::{NodeCert, NodeDescription, NodeId, TaskId, TaskStatus};
+use api::model::{NodeCert, NodeDescription, NodeId, TaskId, TaskStatus, Timestamp};
 use api::proto::agent_message::Message as FromAgent;
 use api::proto::{AgentMessage, ManagerMessage, StatusBatch};
 use api::state::{Op, Transaction};
 use raft_store::Handle;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -35,6 +36,7 @@ pub struct Heard {
     at_ms: Arc<AtomicU64>,
     /// The last heartbeat's sequence.
     beat: Arc<AtomicU64>,
+    clock_ahead_ms: Arc<AtomicI64>,
 }
 
 impl Heard {
@@ -44,6 +46,7 @@ impl Heard {
             base,
             at_ms: Arc::default(),
             beat: Arc::default(),
+            clock_ahead_ms: Arc::default(),
         };
         heard.now();
         heard
@@ -63,6 +66,11 @@ impl Heard {
     /// The last heartbeat; 0 before there was one that says which it is.
     pub fn beat(&self) -> u64 {
         self.beat.load(Ordering::Acquire)
+    }
+
+    /// How far the node's clock is ahead, milliseconds; 0 where it is right.
+    pub fn clock_ahead_ms(&self) -> i64 {
+        self.clock_ahead_ms.load(Ordering::Relaxed)
     }
 
     /// When the last one came in.
@@ -184,6 +192,7 @@ struct Reader {
 
 impl Reader {
     async fn run(self, mut stream: Streaming<AgentMessage>) {
+        let mut skew = Skew::default();
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
@@ -201,6 +210,8 @@ impl Reader {
                 }
                 Some(FromAgent::Heartbeat(beat)) => {
                     self.heard.heartbeat(beat.sequence);
+                    let ahead = skew.heard(Timestamp(beat.at), crate::now(), Instant::now());
+                    self.heard.clock_ahead_ms.store(ahead, Ordering::Relaxed);
                     true
                 }
                 Some(FromAgent::Hello(_)) | None => true,

@@ -188,7 +188,12 @@ impl Agent {
     }
 
     pub async fn beat(&self, sequence: u64) {
-        let beat = Heartbeat { sequence };
+        self.beat_at(sequence, 0).await;
+    }
+
+    /// At this time by its own clock, milliseconds since 1970.
+    pub async fn beat_at(&self, sequence: u64, at: i64) {
+        let beat = Heartbeat { sequence, at };
         let message = Some(FromAgent::Heartbeat(beat));
         self.tx.send(AgentMessage { message }).await.unwrap();
     }

@@ -270,7 +270,7 @@ async fn a_silent_node_is_down_until_it_comes_back() {
         agent
             .tx
             .send(AgentMessage {
-                message: Some(FromAgent::Heartbeat(Heartbeat { sequence: 1 })),
+                message: Some(FromAgent::Heartbeat(Heartbeat { sequence: 1, at: 0 })),
             })
             .await
             .unwrap();

@@ -213,7 +213,7 @@ impl Watcher {
                 },
                 _ = beats.tick() => {
                     sequence += 1;
-                    if tx.send(say(ToManager::Heartbeat(Heartbeat { sequence }))).await.is_err() {
+                    if tx.send(say(ToManager::Heartbeat(Heartbeat { sequence, at: 0 }))).await.is_err() {
                         return Ok(None);
                     }
                     continue;

@@ -256,7 +256,7 @@ impl Agent {
                 },
                 () = tick(beats.as_mut()) => {
                     sequence += 1;
-                    if tx.send(say(ToManager::Heartbeat(Heartbeat { sequence }))).await.is_err() {
+                    if tx.send(say(ToManager::Heartbeat(Heartbeat { sequence, at: 0 }))).await.is_err() {
                         return Ok(session.is_some());
                     }
                 }

@@ -117,6 +117,7 @@ mod tests {
             tasks: 0,
             suspect: false,
             twin: None,
+            clock_ahead_ms: None,
         }
     }
 

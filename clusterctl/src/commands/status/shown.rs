@@ -1,5 +1,6 @@
 //! What `status` shows, from what clusterd says.
 
+use super::trouble::Trouble;
 use crate::commands::backup::ls;
 use anyhow::Result;
 use api::convert;
@@ -25,6 +26,8 @@ pub struct Shown {
     pub managers: Vec<Manager>,
     pub nodes: u32,
     pub nodes_ready: u32,
+    /// The first nodes that are not ready, or whose clocks are wrong.
+    pub troubles: Vec<Trouble>,
     pub services: u32,
     pub tasks_running: u32,
     pub tasks_wanted: u32,
@@ -158,6 +161,12 @@ impl Shown {
             .map(|m| m.hostname.clone())
             .unwrap_or_default();
         let quorum = Quorum::of(&managers);
+        let troubles = cluster
+            .troubles
+            .into_iter()
+            .map(Trouble::try_from)
+            .collect::<Result<Vec<_>>>()?;
+        let not_ready = cluster.nodes.saturating_sub(cluster.nodes_ready);
         let backups = cluster.backups.clone().unwrap_or_default();
         Ok(Self {
             cluster: convert::cluster_id(&cluster.cluster_id)?.to_string(),
@@ -175,11 +184,13 @@ impl Shown {
             last_backup: ls::summary(&backups),
             warnings: warnings(info.warnings, &managers, quorum)
                 .into_iter()
+                .chain(of_nodes(&troubles, not_ready))
                 .chain(ls::failure(&backups))
                 .collect(),
             managers,
             nodes: cluster.nodes,
             nodes_ready: cluster.nodes_ready,
+            troubles,
             services: cluster.services,
             tasks_running: cluster.tasks_running,
             tasks_wanted: cluster.tasks_wanted,
@@ -224,6 +235,24 @@ fn warnings(mut warnings: Vec<String>, managers: &[Manager], quorum: Quorum) -> 
         warnings.push("the loss of one more manager stops all changes".into());
     }
     warnings
+}
+
+/// What the nodes lack; `not_ready` of them are not ready.
+fn of_nodes(troubles: &[Trouble], not_ready: u32) -> Vec<String> {
+    let now = jiff::Timestamp::now();
+    let mut told: Vec<String> = troubles
+        .iter()
+        .flat_map(|trouble| trouble.warnings(now))
+        .collect();
+    let named = troubles.iter().filter(|t| t.status.is_some()).count();
+    let more = usize::try_from(not_ready).unwrap_or(usize::MAX);
+    let more = more.saturating_sub(named);
+    if more > 0 {
+        told.push(format!(
+            "{more} more nodes are not ready; see `clusterctl node ls`"
+        ));
+    }
+    told
 }
 
 #[cfg(test)]

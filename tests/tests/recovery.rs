@@ -154,7 +154,8 @@ fn restored(lab: &Lab, dir: &Path) -> Result<()> {
     // Lost with the manager.
     manager.run_ok(["clusterctl", "network", "create", "later"])?;
     let restore = ["env", PASSPHRASE, "clusterctl", "restore", &path];
-    let here = refused(&manager, &restore)?;
+    // Nobody is asked for the passphrase of what is refused anyway.
+    let here = refused(&manager, &restore[2..])?;
     assert!(here.contains("--force-new-cluster"), "{here}");
 
     wipe(&manager)?;

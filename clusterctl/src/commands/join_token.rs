@@ -1,15 +1,17 @@
 //! `clusterctl join-token`
 
 use crate::client::Client;
-use crate::output;
+use crate::output::{self, Format, FormatArg};
 use anyhow::Result;
 use api::proto::GetJoinTokensRequest;
+use serde::Serialize;
 
 /// Print the command that joins another machine
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  clusterctl join-token worker\n  clusterctl join-token -q manager\n  clusterctl \
-                        join-token --rotate worker   # tokens given out before no longer work"
+                        join-token --rotate worker   # tokens given out before no longer work\n  clusterctl join-token \
+                        worker --format json | jq -r .command"
 )]
 pub struct Args {
     /// What the machine will be
@@ -21,6 +23,18 @@ pub struct Args {
     /// Make a new token first; the old one no longer joins
     #[arg(long)]
     rotate: bool,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+/// As JSON prints it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    role: &'a str,
+    token: &'a str,
+    /// A manager that it can be given to.
+    addr: &'a str,
+    command: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,8 +60,18 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     if args.quiet {
         return output::line(token);
     }
+    let addr = &tokens.addr;
+    let command = format!("clusterctl join --token {token} {addr}");
+    if args.format.format == Format::Json {
+        let shown = Shown {
+            role,
+            token: &token,
+            addr,
+            command,
+        };
+        return output::json(&shown);
+    }
     output::line(format!(
-        "To add a {role}, run on another machine:\n\n    clusterctl join --token {token} {}\n",
-        tokens.addr
+        "To add a {role}, run on another machine:\n\n    {command}\n"
     ))
 }

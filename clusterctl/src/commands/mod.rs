@@ -8,6 +8,7 @@ pub mod completions;
 pub mod config;
 pub mod deploy;
 pub mod exec;
+pub mod filter;
 pub mod image;
 pub mod init;
 pub mod join;

@@ -1,9 +1,9 @@
 //! `clusterctl node ...`
 
 mod address;
-mod filter;
 
 use super::Each;
+use super::filter::Filters;
 use super::role;
 use super::rows::{NodeRow, all};
 use super::status::trouble::clock_off;
@@ -16,7 +16,6 @@ use api::model::{Availability, NodeState, Role};
 use api::proto::{
     self, GetInfoRequest, ListNodesRequest, ListTasksRequest, RemoveNodeRequest, UpdateNodeRequest,
 };
-use filter::Filters;
 use std::collections::BTreeMap;
 
 /// Nodes: list, inspect, update, promote, demote, remove
@@ -61,17 +60,8 @@ enum Command {
         /// Hostnames, ids or beginnings of ids; `self` is this node
         #[arg(value_name = "NODE", default_value = "self")]
         nodes: Vec<String>,
-        /// Only those: id, name, desired-state, state
-        #[arg(short, long, value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-        /// Whole ids
-        #[arg(long)]
-        no_trunc: bool,
         #[command(flatten)]
-        format: FormatArg,
+        listing: tasks::Listing,
     },
     /// Change a node's availability, labels or address
     #[command(
@@ -156,27 +146,13 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             let nodes = named(client, nodes).await?;
             output::json(&fetch(client, nodes).await?)
         }
-        Command::Ps {
-            nodes,
-            filter,
-            quiet,
-            no_trunc,
-            format,
-        } => {
-            let filters = Filters::read(&filter, &["id", "name", "desired-state", "state"])?;
-            let mut rows = Vec::new();
-            for node in named(client, nodes).await? {
-                let request = ListTasksRequest {
-                    node: Some(node),
-                    ..ListTasksRequest::default()
-                };
-                rows.extend(tasks::fetch(client, request).await?);
-            }
-            rows.retain(|row| filters.take_task(row));
-            if quiet {
-                return rows.iter().try_for_each(|row| output::line(row.task.id));
-            }
-            tasks::print(format.format, &rows, no_trunc)
+        Command::Ps { nodes, listing } => {
+            let of = |node| ListTasksRequest {
+                node: Some(node),
+                ..ListTasksRequest::default()
+            };
+            let nodes = named(client, nodes).await?;
+            listing.show(client, nodes.into_iter().map(of)).await
         }
         Command::Update(mut update) => {
             update.node = named(client, vec![update.node]).await?.remove(0);

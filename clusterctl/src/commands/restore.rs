@@ -6,7 +6,7 @@ use crate::passphrase::PassphraseArgs;
 use anyhow::{Context, Result};
 use api::backup::Envelope;
 use api::proto::restore_input::Input;
-use api::proto::{RestoreInput, RestoreStart};
+use api::proto::{GetInfoRequest, RestoreInput, RestoreStart};
 use std::path::PathBuf;
 
 /// Bring a cluster back from a backup, with this machine as its only manager
@@ -41,8 +41,14 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     let file = std::fs::read(&args.file).with_context(|| format!("can't read {path}"))?;
     // Before anybody is asked for a passphrase.
     Envelope::read(&file).with_context(|| format!("{path} can't be restored"))?;
+    let info = client.daemon().get_info(GetInfoRequest {}).await?;
+    // Where a cluster is already, clusterd refuses whatever the passphrase: nobody is asked for one.
+    let passphrase = match info.into_inner().cluster_id.is_empty() {
+        true => Some(args.passphrase.read(false)?),
+        false => args.passphrase.given()?,
+    };
     let start = RestoreStart {
-        passphrase: args.passphrase.read(false)?.to_string(),
+        passphrase: passphrase.map(|text| text.to_string()).unwrap_or_default(),
         advertise_addr: args.advertise_addr.unwrap_or_default(),
         cluster: args.cluster.unwrap_or_default(),
     };

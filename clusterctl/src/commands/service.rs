@@ -37,17 +37,17 @@ enum Command {
         #[arg(required = true, value_name = "SERVICE")]
         services: Vec<String>,
     },
-    /// List a service's tasks, and why one does not run
-    #[command(after_help = "Example:\n  clusterctl service ps shop_web")]
+    /// List the tasks of services, and why one does not run
+    #[command(
+        after_help = "Examples:\n  clusterctl service ps shop_web\n  clusterctl service ps -f desired-state=running \
+                      shop_web shop_redis"
+    )]
     Ps {
-        /// Whole ids
-        #[arg(long)]
-        no_trunc: bool,
         #[command(flatten)]
-        format: FormatArg,
-        /// Name, id or beginning of an id
-        #[arg(value_name = "SERVICE")]
-        service: String,
+        listing: tasks::Listing,
+        /// Names, ids or beginnings of ids
+        #[arg(required = true, value_name = "SERVICE")]
+        services: Vec<String>,
     },
     Logs(logs::Args),
     /// Change how many tasks services have
@@ -101,16 +101,12 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             )
             .await?,
         ),
-        Command::Ps {
-            no_trunc,
-            format,
-            service,
-        } => {
-            let request = ListTasksRequest {
+        Command::Ps { listing, services } => {
+            let of = |service| ListTasksRequest {
                 service: Some(service),
                 ..ListTasksRequest::default()
             };
-            tasks::show(client, request, format.format, no_trunc).await
+            listing.show(client, services.into_iter().map(of)).await
         }
         Command::Logs(args) => logs::run(client, args).await,
         Command::Scale {

@@ -28,11 +28,8 @@ enum Command {
     /// List a stack's tasks
     #[command(after_help = "Example:\n  clusterctl stack ps shop")]
     Ps {
-        /// Whole ids
-        #[arg(long)]
-        no_trunc: bool,
         #[command(flatten)]
-        format: FormatArg,
+        listing: tasks::Listing,
         /// The stack
         #[arg(value_name = "STACK")]
         stack: String,
@@ -80,17 +77,13 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 },
             )
         }
-        Command::Ps {
-            no_trunc,
-            format,
-            stack,
-        } => {
+        Command::Ps { listing, stack } => {
             check_there(client, &stack).await?;
             let request = ListTasksRequest {
                 stack: Some(stack),
                 ..ListTasksRequest::default()
             };
-            tasks::show(client, request, format.format, no_trunc).await
+            listing.show(client, [request]).await
         }
         Command::Services { format, stack } => {
             check_there(client, &stack).await?;

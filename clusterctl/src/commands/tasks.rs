@@ -1,8 +1,10 @@
 //! Tasks in columns: `service ps`, `stack ps`, `node ps`.
 
+use super::Each;
+use super::filter::Filters;
 use super::rows::{TaskRow, all};
 use crate::client::Client;
-use crate::output::{self, Format, short};
+use crate::output::{self, Format, FormatArg, short};
 use crate::time::ago;
 use anyhow::Result;
 use api::proto::ListTasksRequest;
@@ -27,24 +29,61 @@ pub async fn fetch(client: &Client, request: ListTasksRequest) -> Result<Vec<Tas
     Ok(rows)
 }
 
-/// Asks for tasks and prints them; `full` doesn't cut what is long.
-///
-/// # Errors
-/// The managers' refusal, or that stdout can't be written.
-pub async fn show(
-    client: &Client,
-    request: ListTasksRequest,
-    format: Format,
-    full: bool,
-) -> Result<()> {
-    print(format, &fetch(client, request).await?, full)
+/// How tasks are listed.
+#[derive(Debug, clap::Args)]
+pub struct Listing {
+    /// Only those: id, name, node, desired-state, state
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    #[command(flatten)]
+    format: FormatArg,
 }
 
-/// Prints them.
-///
-/// # Errors
-/// When stdout can't be written.
-pub fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {
+impl Listing {
+    /// Asks for the tasks of each, and prints them all. What one request is refused for holds up no other.
+    ///
+    /// # Errors
+    /// The refusals, or that stdout can't be written.
+    pub async fn show(
+        &self,
+        client: &Client,
+        requests: impl IntoIterator<Item = ListTasksRequest>,
+    ) -> Result<()> {
+        let filters = Filters::read(
+            &self.filter,
+            &["id", "name", "node", "desired-state", "state"],
+        )?;
+        let (mut rows, mut each, mut fine) = (Vec::new(), Each::default(), false);
+        for request in requests {
+            match fetch(client, request).await {
+                Ok(more) => {
+                    fine = true;
+                    rows.extend(more);
+                }
+                Err(error) => each.note(Err(error)),
+            }
+        }
+        if !fine {
+            return each.end();
+        }
+        rows.retain(|row| filters.take_task(row));
+        if self.quiet {
+            let mut ids = rows.iter();
+            ids.try_for_each(|row| output::line(row.task.id))?;
+        } else {
+            print(self.format.format, &rows, self.no_trunc)?;
+        }
+        each.end()
+    }
+}
+
+fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {
     let now = jiff::Timestamp::now();
     let mut previous: Option<(String, u32)> = None;
     let marked: Vec<(bool, &TaskRow)> = rows

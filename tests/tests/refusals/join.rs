@@ -73,6 +73,12 @@ fn a_machine_that_may_not_join_is_told_why_and_stays_as_it_was() {
     ctl(&first, &["init"]).checked().expect("init");
     ctl(&other, &["init"]).checked().expect("init of another");
     let good = token(&first, &["worker"]);
+    let shown = listed(&first, &["join-token", "worker"]);
+    assert_eq!(shown["token"], good);
+    assert_eq!(
+        shown["command"],
+        format!("clusterctl join --token {good} {address}:2377")
+    );
     let join = |token: &str, parts: &[&str]| {
         refused(&joiner, &["join", "--token", token, &address], parts);
         assert_belongs_to_none(&joiner);

@@ -223,6 +223,12 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
     ] {
         refused(&node, words, parts);
     }
+    // Of several services those that are there are listed, and what is not is named.
+    let several = ctl(&node, &["service", "ps", "-q", "one_a", "nope", "two_a"]);
+    assert_says(&several, 1, &["\"nope\""]);
+    assert_eq!(several.stdout.lines().count(), 2, "{several:#?}");
+    let placed = ["service", "ps", "-f", "node=node1", "one_a", "two_a"];
+    assert_eq!(count(&node, &placed), 1, "the other waits for a node");
     assert_says(
         &ctl(&node, &["exec", "-w", "/nosuch", "one_a.1", "ls"]),
         127,

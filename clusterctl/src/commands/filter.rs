@@ -1,7 +1,8 @@
-//! `node ls --filter` and `node ps --filter`: of one key any may hold, of several keys all have to.
+//! `--filter` of `node ls` and of the lists of tasks: of one key any may hold, of several keys all have to.
 
 use crate::commands::rows::{NodeRow, TaskRow};
 use anyhow::{Result, bail};
+use api::model::NodeId;
 use std::collections::BTreeMap;
 
 /// Filters as they were given, by key.
@@ -56,6 +57,10 @@ impl Filters {
         self.holds(|key, value| match key {
             "id" => row.task.id.to_string().starts_with(value),
             "name" => row.name.contains(value),
+            "node" => {
+                let is_id = |node: &NodeId| node.to_string().starts_with(value);
+                row.hostname.as_deref() == Some(value) || row.task.node.as_ref().is_some_and(is_id)
+            }
             "desired-state" => row.task.desired.as_str() == value,
             "state" => row.task.status.state.as_str() == value,
             _ => false,
@@ -83,8 +88,7 @@ fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
 mod tests {
     use super::*;
     use api::model::{
-        Availability, Meta, Node, NodeCert, NodeDescription, NodeId, NodeSpec, NodeState,
-        NodeStatus, Role,
+        Availability, Meta, Node, NodeCert, NodeDescription, NodeSpec, NodeState, NodeStatus, Role,
     };
 
     fn row() -> NodeRow {

@@ -2,6 +2,7 @@
 
 use super::error::{ManifestError, Position, Warning};
 use super::yaml::{Node, Value, join_path, shorten};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Errors beyond so many are only counted.
@@ -13,6 +14,21 @@ pub(super) struct Report<'a> {
     errors: Vec<ManifestError>,
     more: usize,
     warnings: Vec<Warning>,
+    /// The variables without a value, by the paths of the values that name them.
+    unset: BTreeMap<String, Vec<String>>,
+}
+
+/// What to do about a value that is wrong for want of variables.
+fn unset_cure(names: &[String]) -> String {
+    let example = names.first().map_or("NAME", String::as_str);
+    let (variables, are, them) = match names.len() {
+        1 => ("variable", "is", "it a default"),
+        _ => ("variables", "are", "them defaults"),
+    };
+    format!(
+        "set the {variables} {}, which {are} empty here, or give {them}: ${{{example}:-...}}",
+        names.join(" and ")
+    )
 }
 
 impl<'a> Report<'a> {
@@ -22,6 +38,7 @@ impl<'a> Report<'a> {
             errors: Vec::new(),
             more: 0,
             warnings: Vec::new(),
+            unset: BTreeMap::new(),
         }
     }
 
@@ -36,6 +53,9 @@ impl<'a> Report<'a> {
             self.more += 1;
             return;
         }
+        // What is wrong with a value comes first of what it lacks.
+        let unset = self.unset.get(path);
+        let cure = unset.map(|names| unset_cure(names)).or(cure);
         self.errors.push(ManifestError {
             file: self.file.into(),
             at,
@@ -43,6 +63,11 @@ impl<'a> Report<'a> {
             problem,
             cure,
         });
+    }
+
+    /// The value at this path names variables that have none.
+    pub fn unset(&mut self, path: &str, names: Vec<String>) {
+        self.unset.insert(path.into(), names);
     }
 
     /// An error without a known cure.

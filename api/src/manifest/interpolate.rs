@@ -101,15 +101,18 @@ impl Run<'_, '_> {
         self.left = self
             .left
             .saturating_sub(new.len().saturating_sub(old.len()));
-        for name in unset {
-            if !self.warned.contains(&name) {
+        for name in &unset {
+            if !self.warned.contains(name) {
                 self.report.warn_at(
                     at,
                     path,
                     format!("the variable {name} is not set; it is taken as empty"),
                 );
-                self.warned.insert(name);
+                self.warned.insert(name.clone());
             }
+        }
+        if !unset.is_empty() {
+            self.report.unset(path, unset);
         }
         Ok(new)
     }

@@ -175,11 +175,23 @@ fn constraints() {
 }
 
 #[test]
+fn a_value_that_is_wrong_for_want_of_variables_names_them() {
+    let errors = refused("services:\n  web:\n    image: 'redis:$NOPE${NO_MORE}'\n");
+    let want = "stack.yml:3: services.web.image: \"redis:\" is no image reference: \"\" is no tag; set the variables NOPE \
+                and NO_MORE, which are empty here, or give them defaults: ${NOPE:-...}";
+    assert_eq!(errors, [want]);
+}
+
+#[test]
 fn variables() {
     table(&[
         (
             "environment: {A: 'cost 5$'}",
             "environment.A: \"$\" is no variable; write $NAME, ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
+        ),
+        (
+            "deploy: {replicas: $NOPE}",
+            "deploy.replicas: expected a whole number from 0 to 4294967295, found the text \"\"; set the variable NOPE, which is empty here, or give it a default: ${NOPE:-...}",
         ),
         (
             "command: '${NOPE?set it}'",

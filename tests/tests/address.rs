@@ -83,6 +83,15 @@ fn both_reach_each_other(at: &Node<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A node's published port answers at this address.
+fn is_published(from: &Node<'_>, addr: Ipv4Addr) -> Result<()> {
+    let url = format!("http://{addr}:8080/");
+    wait_for(format!("{url} answers"), LIMIT, || {
+        let page = from.run(["curl", "-s", "-m", "3", &url])?;
+        Ok(page.stdout.contains("here"))
+    })
+}
+
 /// A page on each of the two nodes.
 fn pages(first: &str, second: &str) -> String {
     let page = |name: &str, node: &str| {
@@ -92,6 +101,7 @@ fn pages(first: &str, second: &str) -> String {
     image: busybox:1
     command: sh -c 'mkdir /www; echo here > /www/index.html; exec httpd -f -p 80 -h /www'
     networks: [n]
+    ports: ['8080:80']
     deploy: {{placement: {{constraints: [node.hostname=={node}]}}}}"
         )
     };
@@ -119,6 +129,7 @@ fn a_worker_moves(lab: &Lab) -> Result<()> {
     manager.run_ok(["clusterctl", "cluster", "update", "--dead-after", "30s"])?;
     deploy(lab, &pages("node1", "node2"))?;
     both_reach_each_other(&manager)?;
+    is_published(&manager, worker.address())?;
     let before = pid(&manager, "s_b")?;
 
     // While clusterd is stopped, as by a reboot's DHCP; what runs stays.
@@ -127,11 +138,13 @@ fn a_worker_moves(lab: &Lab) -> Result<()> {
     worker.start()?;
     is_at(&manager, "node2", free(lab, 111))?;
     both_reach_each_other(&manager)?;
+    is_published(&manager, free(lab, 111))?;
 
     // While it runs, too.
     readdress(lab, &worker, free(lab, 112))?;
     is_at(&manager, "node2", free(lab, 112))?;
     both_reach_each_other(&manager)?;
+    is_published(&manager, free(lab, 112))?;
     assert_eq!(pid(&manager, "s_b")?, before, "its container was touched");
 
     // Without any it waits, says so, and goes on by itself.

@@ -1,9 +1,12 @@
-//! Nodes change their roles, and the cluster its CA, while a service runs: no container is touched.
+//! Nodes change their roles, and the cluster its CA, while a service runs: no container is touched. The CA may be one's
+//! own.
 
 use anyhow::{Context, Result, ensure};
 use cluster_tests::{Lab, Node, places, wait_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -174,6 +177,109 @@ fn rotation_without_its_leader(lab: &Lab, before: &BTreeMap<String, i64>) -> Res
 fn roles_and_the_ca_change_under_a_running_service() {
     let lab = Lab::builder().nodes(3).managers(1).up().expect("a lab");
     if let Err(error) = scenario(&lab) {
+        for node in lab.nodes() {
+            eprintln!("{}:\n{}", node.name(), node.log_tail(40));
+        }
+        panic!("{error:?}");
+    }
+}
+
+/// A CA as a company makes one, with openssl, and its key of that kind: the paths of both.
+fn own_ca(dir: &Path, name: &str, kind: &[&str]) -> Result<(String, String)> {
+    let path = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
+    let (cert, key) = (path("crt"), path("key"));
+    let subject = format!("/O=Example/CN={name}");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "3650", "-subj", &subject])
+        .args(kind)
+        .args(["-out", &cert, "-keyout", &key])
+        .output()
+        .context("openssl is not installed")?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    ensure!(made.status.success(), "{said}");
+    Ok((cert, key))
+}
+
+/// By openssl, the node's certificate is of this CA.
+fn is_certified(node: &Node<'_>, ca: &str) -> Result<bool> {
+    let verify = "openssl verify -CAfile \"$1\" /var/lib/clusterd/identity/node.crt";
+    Ok(node.run(["sh", "-c", verify, "sh", ca])?.success())
+}
+
+fn own_cas(lab: &Lab, dir: &Path) -> Result<()> {
+    let (manager, worker) = (lab.node(1), lab.node(2));
+    let p256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+    let (first, first_key) = own_ca(dir, "first", &p256)?;
+    let (second, second_key) = own_ca(dir, "second", &["-newkey", "rsa:2048"])?;
+    let init = |cert: &str, key: &str| {
+        manager.run(["clusterctl", "init", "--ca-cert", cert, "--ca-key", key])
+    };
+    // What does not fit together makes no cluster.
+    for (cert, key, why) in [
+        (&first, &second_key, "the key is not the certificate's"),
+        (&first_key, &first_key, "give one certificate in PEM"),
+        (&first, &first, "its key can't be read"),
+    ] {
+        let refused = init(cert, key)?;
+        ensure!(
+            !refused.success() && refused.stderr.contains(why),
+            "{refused:?}"
+        );
+    }
+    ensure!(
+        !manager.run(["clusterctl", "status"])?.success(),
+        "a cluster was made"
+    );
+
+    init(&first, &first_key)?.checked()?;
+    let token = manager.run_ok(["clusterctl", "join-token", "-q", "worker"])?;
+    let address = manager.address().to_string();
+    worker.run_ok(["clusterctl", "join", "--token", token.trim(), &address])?;
+    lab.wait_ready()?;
+    for node in lab.nodes() {
+        ensure!(
+            is_certified(&node, &first)?,
+            "{} has no certificate of it",
+            node.name()
+        );
+    }
+    let archive = places::image("busybox")?.display().to_string();
+    for node in lab.nodes() {
+        node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    }
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    manager.run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    let before = pids(&manager)?;
+
+    // The company's CA is replaced by its next, which has another kind of key.
+    let rotate = [
+        "clusterctl",
+        "ca",
+        "rotate",
+        "--ca-cert",
+        &second,
+        "--ca-key",
+        &second_key,
+    ];
+    manager.run_ok(rotate)?;
+    let shown = manager.run_json(["clusterctl", "ca", "show", "--format", "json"])?;
+    let subject = shown["subject"].as_str().unwrap_or_default();
+    ensure!(subject.contains("second"), "{shown}");
+    for node in lab.nodes() {
+        wait_for("its certificate is the new CA's", LIMIT, || {
+            is_certified(&node, &second)
+        })?;
+    }
+    worker.run_ok(["clusterctl", "node", "ls"])?;
+    assert_eq!(pids(&manager)?, before, "a new CA touched a container");
+    Ok(())
+}
+
+#[test]
+fn the_ca_may_be_ones_own_from_the_beginning() {
+    let lab = Lab::builder().nodes(2).init(false).up().expect("a lab");
+    let dir = tempfile::tempdir().expect("a folder");
+    if let Err(error) = own_cas(&lab, dir.path()) {
         for node in lab.nodes() {
             eprintln!("{}:\n{}", node.name(), node.log_tail(40));
         }

@@ -10,20 +10,40 @@ pub fn ago(at_ms: i64, now: Timestamp) -> String {
 }
 
 /// "5 minutes".
-pub fn span(seconds: i64) -> String {
+fn span(seconds: i64) -> String {
+    parts(seconds, 1)
+}
+
+/// "1 hour 30 minutes", where an hour would be too little said.
+pub fn spans(seconds: i64) -> String {
+    parts(seconds, 2)
+}
+
+/// In its largest units, so many of them, one after the other.
+fn parts(seconds: i64, units: usize) -> String {
     const STEPS: [(i64, &str); 4] = [
         (86_400, "day"),
         (3_600, "hour"),
         (60, "minute"),
         (1, "second"),
     ];
-    for (size, name) in STEPS {
-        let count = seconds / size;
-        if count > 0 {
-            return format!("{count} {name}{}", if count == 1 { "" } else { "s" });
-        }
+    let mut left = seconds;
+    let counts = STEPS.map(|(size, name)| {
+        let count = left / size;
+        left %= size;
+        (count, name)
+    });
+    let told: Vec<String> = counts
+        .iter()
+        .skip_while(|(count, _)| *count == 0)
+        .take(units)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    if told.is_empty() {
+        return "less than a second".into();
     }
-    "less than a second".into()
+    told.join(" ")
 }
 
 /// A length of time, as `--every` takes it: `30m`, `6h`, `1h30m`.

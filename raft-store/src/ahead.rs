@@ -15,10 +15,11 @@ use std::io;
 const AHEAD: u64 = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 /// More is asked for once something is written in the last so many.
 const REST: u64 = AHEAD / 2;
-/// It is looked at again after so many bytes, to which the database adds several times as many of its own.
+/// It is looked at again after so many bytes. The database adds some of its own, and more are on their way: where
+/// both together are more than what is left, a sync waits for the journal.
 const STEP: u64 = REST / 16;
 /// How many looks a disk that had no room is not asked for.
-const PAUSE: u32 = 1_000;
+const PAUSE: u32 = 32;
 
 /// See above.
 pub(crate) struct Ahead {

@@ -16,14 +16,20 @@ fn goes_wrong_while_connected(manager: &Node<'_>, node: &Node<'_>) -> Result<()>
     let status = || manager.run_ok(["clusterctl", "status"]);
     let said = format!("the clock of node {}", node.name());
     ensure!(!status()?.contains("the clock of"), "all clocks are right");
-    node.set_clock(HOUR_MS)?;
+    node.set_clock(HOUR_MS + HOUR_MS / 2)?;
     wait_for("the status names the clock", LIMIT, || {
         Ok(status()?.contains(&said))
     })?;
     let told = status()?;
-    ensure!(told.contains("is 1 hour ahead of the leader's"), "{told}");
+    ensure!(
+        told.contains("is 1 hour ") && told.contains(" ahead of the leader's"),
+        "{told}"
+    );
     let list = manager.run_ok(["clusterctl", "node", "ls"])?;
-    ensure!(list.contains("(its clock is 1 hour ahead)"), "{list}");
+    ensure!(
+        list.contains("(its clock is 1 hour ") && list.contains(" ahead)"),
+        "{list}"
+    );
     ensure!(
         node.log_tail(20).contains("this node's clock is"),
         "{}",
@@ -32,6 +38,9 @@ fn goes_wrong_while_connected(manager: &Node<'_>, node: &Node<'_>) -> Result<()>
     node.set_clock(0)?;
     wait_for("the status names it no more", LIMIT, || {
         Ok(!status()?.contains("the clock of"))
+    })?;
+    wait_for("and its log says so", LIMIT, || {
+        Ok(node.log_tail(20).contains("as the leader's again"))
     })
 }
 

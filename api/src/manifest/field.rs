@@ -2,7 +2,7 @@
 
 use super::error::{ManifestError, Position, Warning};
 use super::yaml::{Node, Value, join_path, shorten};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Errors beyond so many are only counted.
@@ -18,17 +18,17 @@ pub(super) struct Report<'a> {
     unset: BTreeMap<String, Vec<String>>,
 }
 
-/// What to do about a value that is wrong for want of variables.
-fn unset_cure(names: &[String]) -> String {
-    let example = names.first().map_or("NAME", String::as_str);
-    let (variables, are, them) = match names.len() {
-        1 => ("variable", "is", "it a default"),
-        _ => ("variables", "are", "them defaults"),
-    };
-    format!(
-        "set the {variables} {}, which {are} empty here, or give {them}: ${{{example}:-...}}",
-        names.join(" and ")
-    )
+/// Said of a value that is wrong and names variables without a value.
+fn are_empty(names: &[String]) -> String {
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    match names[..] {
+        [name] => format!("the variable {name} is not set and taken as empty"),
+        _ => format!(
+            "the variables {} are not set and taken as empty",
+            names.join(" and ")
+        ),
+    }
 }
 
 impl<'a> Report<'a> {
@@ -53,9 +53,8 @@ impl<'a> Report<'a> {
             self.more += 1;
             return;
         }
-        // What is wrong with a value comes first of what it lacks.
-        let unset = self.unset.get(path);
-        let cure = unset.map(|names| unset_cure(names)).or(cure);
+        // Perhaps that is what is wrong; where it is known what is, that is said.
+        let cure = cure.or_else(|| Some(are_empty(self.unset.get(path)?)));
         self.errors.push(ManifestError {
             file: self.file.into(),
             at,

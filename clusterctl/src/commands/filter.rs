@@ -2,7 +2,7 @@
 
 use crate::commands::rows::{NodeRow, TaskRow};
 use anyhow::{Result, bail};
-use api::model::NodeId;
+use api::model::TaskState;
 use std::collections::BTreeMap;
 
 /// Filters as they were given, by key.
@@ -31,6 +31,30 @@ impl Filters {
         Ok(Self(filters))
     }
 
+    /// Takes the values of a key out: somebody else goes by them.
+    pub fn take(&mut self, key: &str) -> Vec<String> {
+        self.0.remove(key).unwrap_or_default()
+    }
+
+    /// Refuses states that no task has: nothing would ever be shown.
+    ///
+    /// # Errors
+    /// Names the one that is none, and those there are.
+    pub fn check_task_states(&self) -> Result<()> {
+        let known = TaskState::ALL.map(TaskState::as_str);
+        for key in ["desired-state", "state"] {
+            for value in self.0.get(key).into_iter().flatten() {
+                if !known.contains(&value.as_str()) {
+                    bail!(
+                        "{key}={value}: no task has that state; there are {}",
+                        known.join(", ")
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn holds(&self, test: impl Fn(&str, &str) -> bool) -> bool {
         self.0
             .iter()
@@ -57,10 +81,6 @@ impl Filters {
         self.holds(|key, value| match key {
             "id" => row.task.id.to_string().starts_with(value),
             "name" => row.name.contains(value),
-            "node" => {
-                let is_id = |node: &NodeId| node.to_string().starts_with(value);
-                row.hostname.as_deref() == Some(value) || row.task.node.as_ref().is_some_and(is_id)
-            }
             "desired-state" => row.task.desired.as_str() == value,
             "state" => row.task.status.state.as_str() == value,
             _ => false,
@@ -88,7 +108,8 @@ fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
 mod tests {
     use super::*;
     use api::model::{
-        Availability, Meta, Node, NodeCert, NodeDescription, NodeSpec, NodeState, NodeStatus, Role,
+        Availability, Meta, Node, NodeCert, NodeDescription, NodeId, NodeSpec, NodeState,
+        NodeStatus, Role,
     };
 
     fn row() -> NodeRow {
@@ -145,6 +166,21 @@ mod tests {
         assert!(takes(&["node.label=disk=ssd"]));
         assert!(!takes(&["node.label=disk=hdd"]));
         assert!(!takes(&["name=node1", "role=worker"]));
+    }
+
+    #[test]
+    fn a_state_that_no_task_has_is_named() {
+        let check = |text: &str| {
+            let filters = Filters::read(&[text.to_owned()], &["state", "desired-state"]);
+            filters.unwrap().check_task_states()
+        };
+        check("state=running").unwrap();
+        check("desired-state=shutdown").unwrap();
+        let error = check("desired-state=runing").unwrap_err().to_string();
+        assert!(
+            error.contains("runing") && error.contains("running, complete"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(value_enum)]
     role: RoleArg,
     /// Only the token
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
     /// Make a new token first; the old one no longer joins
     #[arg(long)]

@@ -152,7 +152,8 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 ..ListTasksRequest::default()
             };
             let nodes = named(client, nodes).await?;
-            listing.show(client, nodes.into_iter().map(of)).await
+            let requests = nodes.into_iter().map(of).collect();
+            listing.show(client, requests).await
         }
         Command::Update(mut update) => {
             update.node = named(client, vec![update.node]).await?.remove(0);
@@ -186,7 +187,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
 }
 
 /// The nodes as they were named; `self` is the one that this clusterd is.
-async fn named(client: &Client, mut nodes: Vec<String>) -> Result<Vec<String>> {
+pub async fn named(client: &Client, mut nodes: Vec<String>) -> Result<Vec<String>> {
     if nodes.iter().any(|node| node == "self") {
         let info = client
             .daemon()

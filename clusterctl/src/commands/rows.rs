@@ -19,7 +19,7 @@ pub struct NodeRow {
     pub suspect: bool,
     /// The address of a second machine that has its identity.
     pub twin: Option<String>,
-    /// How far its clock is ahead of the leader's, where that is too much; behind, below 0.
+    /// How far its clock is ahead of the leader's, where that is known to be too much; behind, below 0.
     pub clock_ahead_ms: Option<i64>,
 }
 

@@ -106,7 +106,8 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 service: Some(service),
                 ..ListTasksRequest::default()
             };
-            listing.show(client, services.into_iter().map(of)).await
+            let requests = services.into_iter().map(of).collect();
+            listing.show(client, requests).await
         }
         Command::Logs(args) => logs::run(client, args).await,
         Command::Scale {

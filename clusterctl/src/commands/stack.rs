@@ -83,7 +83,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                 stack: Some(stack),
                 ..ListTasksRequest::default()
             };
-            listing.show(client, [request]).await
+            listing.show(client, vec![request]).await
         }
         Command::Services { format, stack } => {
             check_there(client, &stack).await?;

@@ -2,12 +2,14 @@
 
 use super::Each;
 use super::filter::Filters;
+use super::node::named;
 use super::rows::{TaskRow, all};
 use crate::client::Client;
 use crate::output::{self, Format, FormatArg, short};
 use crate::time::ago;
 use anyhow::Result;
 use api::proto::ListTasksRequest;
+use std::collections::BTreeMap;
 
 /// Fetches tasks, the wanted ones of each slot first.
 ///
@@ -16,23 +18,14 @@ use api::proto::ListTasksRequest;
 pub async fn fetch(client: &Client, request: ListTasksRequest) -> Result<Vec<TaskRow>> {
     let reply = client.control().list_tasks(request).await?.into_inner();
     let mut rows: Vec<TaskRow> = all(reply.tasks)?;
-    rows.sort_by(|a, b| {
-        let key = |r: &TaskRow| {
-            (
-                r.task.service_name.clone(),
-                r.task.slot,
-                std::cmp::Reverse(r.task.meta.created_at),
-            )
-        };
-        key(a).cmp(&key(b)).then(a.task.id.cmp(&b.task.id))
-    });
+    sort(&mut rows);
     Ok(rows)
 }
 
 /// How tasks are listed.
 #[derive(Debug, clap::Args)]
 pub struct Listing {
-    /// Only those: id, name, node, desired-state, state
+    /// Only those: id, name, desired-state, state; of services and stacks also node
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Only ids
@@ -46,33 +39,37 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Asks for the tasks of each, and prints them all. What one request is refused for holds up no other.
+    /// Asks for the tasks of each, and prints them all, each once. What one request is refused for holds up no other.
     ///
     /// # Errors
     /// The refusals, or that stdout can't be written.
-    pub async fn show(
-        &self,
-        client: &Client,
-        requests: impl IntoIterator<Item = ListTasksRequest>,
-    ) -> Result<()> {
-        let filters = Filters::read(
-            &self.filter,
-            &["id", "name", "node", "desired-state", "state"],
-        )?;
-        let (mut rows, mut each, mut fine) = (Vec::new(), Each::default(), false);
-        for request in requests {
+    pub async fn show(&self, client: &Client, requests: Vec<ListTasksRequest>) -> Result<()> {
+        let of_nodes = requests.iter().all(|request| request.node.is_some());
+        let keys: &[&str] = match of_nodes {
+            true => &["id", "name", "desired-state", "state"],
+            false => &["id", "name", "node", "desired-state", "state"],
+        };
+        let mut filters = Filters::read(&self.filter, keys)?;
+        filters.check_task_states()?;
+        let nodes = named(client, filters.take("node")).await?;
+        let (mut rows, mut each, mut fine) = (BTreeMap::new(), Each::default(), false);
+        for request in on_nodes(requests, &nodes) {
             match fetch(client, request).await {
                 Ok(more) => {
                     fine = true;
-                    rows.extend(more);
+                    rows.extend(more.into_iter().map(|row| (row.task.id, row)));
                 }
+                // The others would find nobody either.
+                Err(error) if is_unavailable(&error) => return Err(error),
                 Err(error) => each.note(Err(error)),
             }
         }
         if !fine {
             return each.end();
         }
+        let mut rows: Vec<TaskRow> = rows.into_values().collect();
         rows.retain(|row| filters.take_task(row));
+        sort(&mut rows);
         if self.quiet {
             let mut ids = rows.iter();
             ids.try_for_each(|row| output::line(row.task.id))?;
@@ -81,6 +78,39 @@ impl Listing {
         }
         each.end()
     }
+}
+
+/// Each request for each of the nodes; as they are where none is named.
+fn on_nodes(requests: Vec<ListTasksRequest>, nodes: &[String]) -> Vec<ListTasksRequest> {
+    if nodes.is_empty() {
+        return requests;
+    }
+    let of_one = |request: ListTasksRequest| {
+        nodes.iter().map(move |node| ListTasksRequest {
+            node: Some(node.clone()),
+            ..request.clone()
+        })
+    };
+    requests.into_iter().flat_map(of_one).collect()
+}
+
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<tonic::Status>();
+    status.is_some_and(|status| status.code() == tonic::Code::Unavailable)
+}
+
+/// Slot by slot, the newest first.
+fn sort(rows: &mut [TaskRow]) {
+    rows.sort_by(|a, b| {
+        let key = |r: &TaskRow| {
+            (
+                r.task.service_name.clone(),
+                r.task.slot,
+                std::cmp::Reverse(r.task.meta.created_at),
+            )
+        };
+        key(a).cmp(&key(b)).then(a.task.id.cmp(&b.task.id))
+    });
 }
 
 fn print(format: Format, rows: &[TaskRow], full: bool) -> Result<()> {

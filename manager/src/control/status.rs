@@ -4,7 +4,7 @@ use super::{Change, Control, Refusal, reason};
 use crate::ca::{Tokens, new_secret};
 use crate::raft_rpc;
 use api::convert;
-use api::model::{Node, NodeState, ServiceMode, TaskState};
+use api::model::{Node, NodeId, NodeState, ServiceMode, TaskState};
 use api::proto::raft_client::RaftClient;
 use api::proto::{
     ClusterSpec, ClusterStatus, GetJoinTokensRequest, GetStatusRequest, HealthReply, HealthRequest,
@@ -13,6 +13,7 @@ use api::proto::{
 use api::state::{Op, State};
 use futures_util::future::join_all;
 use raft_store::Peer;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -27,8 +28,8 @@ fn count(number: usize) -> u32 {
 }
 
 pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus, Status> {
-    let mut status = control.read(summary).await?;
-    status.troubles = control.handle.read(|state| troubles(state, control));
+    let clocks = control.overview.wrong_clocks();
+    let mut status = control.read(|state| summary(state, &clocks)).await?;
     status.stale = control.stale;
     status.answered_by = convert::id_bytes(control.me.0);
     let asked = control.handle.managers().into_iter().map(|manager| async {
@@ -64,22 +65,20 @@ pub async fn get(control: &Control, _: GetStatusRequest) -> Result<ClusterStatus
     Ok(status)
 }
 
-/// The first nodes that are not ready or whose clocks are wrong.
-fn troubles(state: &State, control: &Control) -> Vec<NodeTrouble> {
-    let wrong_clocks = control.overview.wrong_clocks();
-    let nodes = state.nodes().values();
-    let is_amiss = |node: &Node| {
-        node.status.state != NodeState::Ready || wrong_clocks.binary_search(&node.id).is_ok()
-    };
-    nodes
-        .filter(|node| is_amiss(node))
+/// The first nodes that are not ready, then those whose clocks are wrong: `clocks` are so far ahead, milliseconds.
+fn troubles(state: &State, clocks: &BTreeMap<NodeId, i64>) -> Vec<NodeTrouble> {
+    let is_ready = |node: &Node| node.status.state == NodeState::Ready;
+    let not_ready = state.nodes().values().filter(|node| !is_ready(node));
+    let wrong = clocks.keys().filter_map(|id| state.nodes().get(id));
+    not_ready
+        .chain(wrong.filter(|node| is_ready(node)))
         .take(TROUBLES)
         .map(|node| NodeTrouble {
             node_id: convert::id_bytes(node.id.0),
             hostname: node.description.hostname.clone(),
             addr: node.addr.to_string(),
-            status: (node.status.state != NodeState::Ready).then(|| (&node.status).into()),
-            clock_ahead_ms: control.overview.clock_ahead_ms(node.id),
+            status: (!is_ready(node)).then(|| (&node.status).into()),
+            clock_ahead_ms: clocks.get(&node.id).copied().unwrap_or_default(),
         })
         .collect()
 }
@@ -99,7 +98,7 @@ async fn health(control: &Control, peer: &Peer) -> Result<HealthReply, String> {
     }
 }
 
-fn summary(state: &State) -> ClusterStatus {
+fn summary(state: &State, clocks: &BTreeMap<NodeId, i64>) -> ClusterStatus {
     let wanted = state.services().values().map(|service| {
         let ServiceMode::Replicated { replicas } = service.spec.mode;
         replicas
@@ -125,6 +124,8 @@ fn summary(state: &State) -> ClusterStatus {
         tasks_wanted: wanted.fold(0, u32::saturating_add),
         spec: state.cluster().map(|c| ClusterSpec::from(&c.spec)),
         backups: Some(super::backups::show(state)),
+        troubles: troubles(state, clocks),
+        wrong_clocks: count(clocks.len()),
         ..ClusterStatus::default()
     }
 }

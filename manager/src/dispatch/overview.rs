@@ -64,22 +64,19 @@ impl Overview {
             .map(|(addr, _)| addr)
     }
 
-    /// So far ahead are the clocks of these nodes, milliseconds; all others are right. Those that have become wrong.
-    pub fn clocks(&self, now: BTreeMap<NodeId, i64>) -> Vec<(NodeId, i64)> {
-        let before = std::mem::replace(&mut self.lock().clocks, now.clone());
-        let news = now.into_iter();
-        news.filter(|(node, _)| !before.contains_key(node))
-            .collect()
+    /// So far ahead are the clocks of these nodes, milliseconds; all others are right, or not known. Those of before.
+    pub fn clocks(&self, now: BTreeMap<NodeId, i64>) -> BTreeMap<NodeId, i64> {
+        std::mem::replace(&mut self.lock().clocks, now)
     }
 
-    /// How far a node's clock is ahead, milliseconds; 0 where it is right.
+    /// How far a node's clock is ahead, milliseconds; 0 where it is right, or not known.
     pub fn clock_ahead_ms(&self, node: NodeId) -> i64 {
         self.lock().clocks.get(&node).copied().unwrap_or_default()
     }
 
-    /// The nodes whose clocks are wrong.
-    pub fn wrong_clocks(&self) -> Vec<NodeId> {
-        self.lock().clocks.keys().copied().collect()
+    /// How far the clocks that are wrong are ahead, milliseconds.
+    pub fn wrong_clocks(&self) -> BTreeMap<NodeId, i64> {
+        self.lock().clocks.clone()
     }
 
     /// This manager leads no more, and knows nothing.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Clocks that differ by more are told of, milliseconds.
 const APART_MS: i64 = 10_000;
+/// And until they differ by no more than this: one that drifts slowly is not told again and again.
+const CLOSE_MS: i64 = 8_000;
 /// It has to be so for so long. A manager that was stopped, or a network that hung, makes heartbeats late by any time;
 /// but those come all at once.
 const LASTS: Duration = Duration::from_secs(5);
@@ -16,6 +18,8 @@ const LASTS: Duration = Duration::from_secs(5);
 pub struct Skew {
     /// Since when each of them was too far off.
     since: Option<Instant>,
+    /// It was told of.
+    is_told: bool,
 }
 
 impl Skew {
@@ -23,15 +27,14 @@ impl Skew {
     /// ahead, milliseconds; 0 while it is right, or not known to be wrong.
     pub fn heard(&mut self, theirs: Timestamp, ours: Timestamp, at: Instant) -> i64 {
         let ahead = theirs.0.saturating_sub(ours.0);
-        if theirs.0 == 0 || ahead.saturating_abs() <= APART_MS {
-            self.since = None;
+        let apart = if self.is_told { CLOSE_MS } else { APART_MS };
+        if theirs.0 == 0 || ahead.saturating_abs() <= apart {
+            *self = Self::default();
             return 0;
         }
         let since = *self.since.get_or_insert(at);
-        if at.saturating_duration_since(since) < LASTS {
-            return 0;
-        }
-        ahead
+        self.is_told |= at.saturating_duration_since(since) >= LASTS;
+        if self.is_told { ahead } else { 0 }
     }
 }
 
@@ -57,6 +60,25 @@ mod tests {
             assert_eq!(skew.heard(NOW, NOW, start + second * 6), 0);
             assert_eq!(skew.heard(theirs, NOW, start + second * 7), 0);
         }
+    }
+
+    #[test]
+    fn a_clock_at_the_edge_is_told_once() {
+        let start = Instant::now();
+        let mut skew = Skew::default();
+        let told: Vec<bool> = (0..60)
+            .map(|n| {
+                // Drifting away, by jumps of a network's jitter.
+                let off =
+                    9_000 + i64::try_from(n).unwrap() * 50 - 400 * (i64::try_from(n).unwrap() % 2);
+                let at = start + Duration::from_secs(n);
+                skew.heard(Timestamp(NOW.0 + off), NOW, at) != 0
+            })
+            .collect();
+        let changes = told.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert_eq!((changes, told.last()), (1, Some(&true)), "{told:?}");
+        let at = start + Duration::from_secs(60);
+        assert_eq!(skew.heard(Timestamp(NOW.0 + 7_999), NOW, at), 0);
     }
 
     #[test]

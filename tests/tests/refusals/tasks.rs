@@ -154,6 +154,14 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
             &["\"one_aa\"", "did you mean \"one_a\"?"][..],
         ),
         (
+            &["service", "ps", "-f", "node=nod1", "one_a"],
+            &["\"nod1\"", "did you mean \"node1\"?"],
+        ),
+        (
+            &["stack", "ps", "-f", "state=up", "one"],
+            &["state=up", "running"],
+        ),
+        (
             &["service", "logs", "onea"],
             &["\"onea\"", "did you mean \"one_a\"?"],
         ),
@@ -227,8 +235,11 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
     let several = ctl(&node, &["service", "ps", "-q", "one_a", "nope", "two_a"]);
     assert_says(&several, 1, &["\"nope\""]);
     assert_eq!(several.stdout.lines().count(), 2, "{several:#?}");
-    let placed = ["service", "ps", "-f", "node=node1", "one_a", "two_a"];
-    assert_eq!(count(&node, &placed), 1, "the other waits for a node");
+    for name in ["node1", "self"] {
+        let on = format!("node={name}");
+        let placed = ["service", "ps", "-f", &on, "one_a", "two_a", "one_a"];
+        assert_eq!(count(&node, &placed), 1, "the other waits for a node");
+    }
     assert_says(
         &ctl(&node, &["exec", "-w", "/nosuch", "one_a.1", "ls"]),
         127,

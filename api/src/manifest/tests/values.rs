@@ -176,10 +176,13 @@ fn constraints() {
 
 #[test]
 fn a_value_that_is_wrong_for_want_of_variables_names_them() {
-    let errors = refused("services:\n  web:\n    image: 'redis:$NOPE${NO_MORE}'\n");
-    let want = "stack.yml:3: services.web.image: \"redis:\" is no image reference: \"\" is no tag; set the variables NOPE \
-                and NO_MORE, which are empty here, or give them defaults: ${NOPE:-...}";
+    let errors = refused("services:\n  web:\n    image: 'redis:$NOPE${NO_MORE}$NOPE'\n");
+    let want = "stack.yml:3: services.web.image: \"redis:\" is no image reference: \"\" is no tag; the variables NOPE and \
+                NO_MORE are not set and taken as empty";
     assert_eq!(errors, [want]);
+    // What is wrong otherwise keeps its cure.
+    let error = one("restart: $NOPE");
+    assert!(error.contains("use deploy.restart_policy"), "{error}");
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn variables() {
         ),
         (
             "deploy: {replicas: $NOPE}",
-            "deploy.replicas: expected a whole number from 0 to 4294967295, found the text \"\"; set the variable NOPE, which is empty here, or give it a default: ${NOPE:-...}",
+            "deploy.replicas: expected a whole number from 0 to 4294967295, found the text \"\"; the variable NOPE is not set and taken as empty",
         ),
         (
             "command: '${NOPE?set it}'",

@@ -1,6 +1,6 @@
 //! What `status` shows, from what clusterd says.
 
-use super::trouble::Trouble;
+use super::trouble::{self, Counts, Trouble};
 use crate::commands::backup::ls;
 use anyhow::Result;
 use api::convert;
@@ -166,7 +166,16 @@ impl Shown {
             .into_iter()
             .map(Trouble::try_from)
             .collect::<Result<Vec<_>>>()?;
-        let not_ready = cluster.nodes.saturating_sub(cluster.nodes_ready);
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let counts = Counts {
+            ready: count(cluster.nodes_ready),
+            not_ready: count(cluster.nodes.saturating_sub(cluster.nodes_ready)),
+            wrong_clocks: count(cluster.wrong_clocks),
+        };
+        let leader = managers.iter().find(|m| m.leader && m.reachable);
+        let leader = leader.map(|m| m.hostname.clone());
+        let named = leader.as_deref().unwrap_or("the leader");
+        let of_nodes = trouble::warnings(&troubles, counts, named, jiff::Timestamp::now());
         let backups = cluster.backups.clone().unwrap_or_default();
         Ok(Self {
             cluster: convert::cluster_id(&cluster.cluster_id)?.to_string(),
@@ -175,16 +184,13 @@ impl Shown {
             role: info.role,
             addr: info.advertise_addr,
             version: info.version,
-            leader: managers
-                .iter()
-                .find(|m| m.leader && m.reachable)
-                .map(|m| m.hostname.clone()),
+            leader,
             quorum,
             revision: cluster.revision,
             last_backup: ls::summary(&backups),
             warnings: warnings(info.warnings, &managers, quorum)
                 .into_iter()
-                .chain(of_nodes(&troubles, not_ready))
+                .chain(of_nodes)
                 .chain(ls::failure(&backups))
                 .collect(),
             managers,
@@ -235,24 +241,6 @@ fn warnings(mut warnings: Vec<String>, managers: &[Manager], quorum: Quorum) -> 
         warnings.push("the loss of one more manager stops all changes".into());
     }
     warnings
-}
-
-/// What the nodes lack; `not_ready` of them are not ready.
-fn of_nodes(troubles: &[Trouble], not_ready: u32) -> Vec<String> {
-    let now = jiff::Timestamp::now();
-    let mut told: Vec<String> = troubles
-        .iter()
-        .flat_map(|trouble| trouble.warnings(now))
-        .collect();
-    let named = troubles.iter().filter(|t| t.status.is_some()).count();
-    let more = usize::try_from(not_ready).unwrap_or(usize::MAX);
-    let more = more.saturating_sub(named);
-    if more > 0 {
-        told.push(format!(
-            "{more} more nodes are not ready; see `clusterctl node ls`"
-        ));
-    }
-    told
 }
 
 #[cfg(test)]

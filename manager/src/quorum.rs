@@ -1,7 +1,10 @@
 //! Which managers can be reached, and what to do when too few can.
 
 use crate::dialer::Dialer;
+use crate::dispatch::GONE_KEY;
 use api::model::NodeId;
+use api::proto::HealthRequest;
+use api::proto::raft_client::RaftClient;
 use futures_util::future::join_all;
 use raft_store::{Handle, ManagerState};
 use std::time::Duration;
@@ -19,6 +22,16 @@ pub struct Quorum {
     pub up: usize,
     /// The others, each with the reason.
     pub down: Vec<String>,
+    /// Where one is that says that this machine was removed from the cluster.
+    pub removed_by: Option<String>,
+}
+
+/// What another manager has answered.
+enum Answer {
+    Here,
+    /// This machine was removed from the cluster, it says.
+    Removed,
+    Down(String),
 }
 
 impl Quorum {
@@ -29,16 +42,28 @@ impl Quorum {
         let asked = others.map(|manager| async {
             let addr = &manager.peer.addr;
             match timeout(PROBE_BOUND, dialer.probe(addr)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("{addr} does not answer")),
+                Ok(Ok(())) if has_removed_us(dialer, manager).await => (addr, Answer::Removed),
+                Ok(Ok(())) => (addr, Answer::Here),
+                Ok(Err(error)) => (addr, Answer::Down(error.to_string())),
+                Err(_) => (addr, Answer::Down(format!("{addr} does not answer"))),
             }
         });
-        let down: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
+        let (mut down, mut removed_by) = (Vec::new(), None);
+        for (addr, answer) in join_all(asked).await {
+            match answer {
+                Answer::Here => {}
+                Answer::Down(why) => down.push(why),
+                Answer::Removed => {
+                    down.push(format!("{addr} has removed this machine"));
+                    removed_by = Some(addr.clone());
+                }
+            }
+        }
         Self {
             voters: voters.len().max(1),
             up: voters.len().max(1) - down.len(),
             down,
+            removed_by,
         }
     }
 
@@ -63,6 +88,12 @@ impl Quorum {
     /// what else went wrong.
     #[must_use]
     pub fn explain(&self, revision: u64, causes: Vec<String>) -> String {
+        // It has nothing to say any more, whoever else is there.
+        if let Some(addr) = &self.removed_by {
+            return format!(
+                "this machine was removed from the cluster, the manager at {addr} says: run `clusterctl leave --force` here, then join it again"
+            );
+        }
         let down = if self.down.is_empty() {
             causes
         } else {
@@ -93,6 +124,13 @@ impl Quorum {
     }
 }
 
+/// Whether a manager that is there takes this machine for none of the cluster's: it went on without it.
+async fn has_removed_us(dialer: &Dialer, manager: &ManagerState) -> bool {
+    let mut client = RaftClient::new(dialer.node(&manager.peer.addr, manager.peer.node_id));
+    let answer = timeout(PROBE_BOUND, client.health(HealthRequest {})).await;
+    matches!(answer, Ok(Err(status)) if status.metadata().contains_key(GONE_KEY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +140,20 @@ mod tests {
             voters,
             up: voters - down.len(),
             down: down.iter().map(|text| (*text).to_owned()).collect(),
+            removed_by: None,
         }
+    }
+
+    #[test]
+    fn one_that_was_removed_is_told_that_and_no_way_to_force_itself_back() {
+        let removed = Quorum {
+            removed_by: Some("10.0.0.1:2377".into()),
+            ..quorum(3, &["10.0.0.1:2377 has removed this machine", "c is down"])
+        };
+        let text = removed.explain(42, vec![]);
+        assert!(text.contains("the manager at 10.0.0.1:2377 says"), "{text}");
+        assert!(text.contains("clusterctl leave --force"), "{text}");
+        assert!(!text.contains("force-new-cluster"), "{text}");
     }
 
     #[test]

@@ -228,6 +228,9 @@ fn forced(lab: &Lab) -> Result<()> {
     assert!(said.contains("3 of 3 managers can be reached"), "{said}");
     lab.node(2).kill()?;
     lab.node(3).kill()?;
+    let status = left.run(["clusterctl", "status"])?.stdout;
+    let states = status.lines().filter(|line| line.contains("unreachable"));
+    assert_eq!(states.count(), 2, "one of them has led: {status}");
     for words in [
         &["clusterctl", "network", "create", "n1"][..],
         &["clusterctl", "status"],
@@ -255,9 +258,12 @@ fn forced(lab: &Lab) -> Result<()> {
     // One that was given up comes back: it can't take part, nor disturb, until it joins anew.
     lost.start()?;
     let said = refused(&lost, &["clusterctl", "network", "create", "n2"])?;
-    // By the one that goes on, or by its own lack of a leader.
-    let is_told = said.contains("was removed from the cluster") || said.contains("no leader");
-    assert!(is_told, "{said}");
+    let is_told = |said: &str| {
+        said.contains("was removed from the cluster") && said.contains("clusterctl leave --force")
+    };
+    assert!(is_told(&said), "{said}");
+    let said = refused(&lost, &force)?;
+    assert!(is_told(&said), "two clusters of one: {said}");
     left.run_ok(["clusterctl", "network", "create", "n2"])?;
     lost.run_ok(["clusterctl", "leave", "--force"])?;
     let token = left.run_ok(["clusterctl", "join-token", "manager", "-q"])?;

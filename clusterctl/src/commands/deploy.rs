@@ -67,7 +67,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         bound: Duration::from_secs(args.timeout),
         steady: STEADY,
         exact: false,
-        cure: "`clusterctl stack rm` takes the stack back",
+        cure: &format!("`clusterctl stack rm {}` takes the stack back", args.stack),
     };
     wait::services_running(client, &filter, wait).await?;
     output::line(format!("Stack {} is deployed: all tasks run.", args.stack))

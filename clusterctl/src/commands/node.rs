@@ -265,7 +265,7 @@ fn manager(row: &NodeRow) -> &'static str {
     match (row.node.spec.role, row.node.cert.role) {
         (Role::Worker, Role::Worker) => "",
         (Role::Worker, Role::Manager) => "demoting",
-        (Role::Manager, _) if row.leader => "leader",
+        (Role::Manager, _) if row.leader && row.reachable => "leader",
         (Role::Manager, Role::Worker) => "promoting",
         (Role::Manager, Role::Manager) => match (row.voter, row.reachable) {
             (true, true) => "reachable",

@@ -99,9 +99,17 @@ async fn wait(client: &Client, name: &str, id: String, role: Role) -> Result<()>
         progress.say(&format!("{name}: {step}{also}"));
         if Instant::now() >= end {
             progress.finish();
+            let cure = match (down, role) {
+                (true, Role::Manager) => format!(
+                    "it is down: it goes on by itself once clusterd runs there again; `clusterctl node demote {name}` takes it back"
+                ),
+                (true, Role::Worker) => format!(
+                    "it is down: it goes on by itself once clusterd runs there again; if it is gone for good, `clusterctl node rm --force {name}`"
+                ),
+                (false, _) => "it goes on by itself, `clusterctl node ls` shows how far it is, and its clusterd's log says what stands in the way".into(),
+            };
             bail!(
-                "node {name} is no {} yet after {} s: {step}{also}; it goes on by itself, `clusterctl node ls` shows how far \
-                 it is, and its clusterd's log says what stands in the way",
+                "node {name} is no {} yet after {} s: {step}; {cure}",
                 role.as_str(),
                 BOUND.as_secs()
             );

@@ -146,10 +146,11 @@ fn print(status: &Shown) -> Result<()> {
 }
 
 fn row(m: &Manager, now: jiff::Timestamp) -> Vec<String> {
+    // One that led, and is gone, leads no more.
     let state = match (m.leader, m.reachable) {
-        (true, _) => "leader",
+        (_, false) => "unreachable",
+        (true, true) => "leader",
         (false, true) => "reachable",
-        (false, false) => "unreachable",
     };
     let (disk, snapshot) = match &m.health {
         None => ("unknown".into(), "unknown".into()),
@@ -170,7 +171,11 @@ fn row(m: &Manager, now: jiff::Timestamp) -> Vec<String> {
         m.addr.clone(),
         state.into(),
         if m.voter { "yes" } else { "not yet" }.into(),
-        m.lag.to_string(),
+        if m.reachable {
+            m.lag.to_string()
+        } else {
+            "unknown".into()
+        },
         disk,
         snapshot,
     ]

@@ -22,7 +22,7 @@ fn interrupted(what: &str) -> anyhow::Error {
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait {
+pub struct Wait<'a> {
     /// How long.
     pub bound: Duration,
     /// How long the same tasks have to have run on.
@@ -30,7 +30,7 @@ pub struct Wait {
     /// Whether the tasks that are too many have to have ended, too.
     pub exact: bool,
     /// What takes it back, for a person.
-    pub cure: &'static str,
+    pub cure: &'a str,
 }
 
 /// Waits until services run as many tasks as they should.
@@ -40,7 +40,7 @@ pub struct Wait {
 pub async fn services_running(
     client: &Client,
     filter: &ListServicesRequest,
-    wait: Wait,
+    wait: Wait<'_>,
 ) -> Result<()> {
     let Wait {
         bound,
@@ -350,7 +350,10 @@ pub async fn gone(
             progress.finish();
             return Ok(());
         }
-        match left.len() {
+        // Those that ended before are only let go of.
+        let running = left.iter().filter(|r| !r.task.status.state.is_ended());
+        match running.count() {
+            0 if !left.is_empty() => progress.say("letting go of ended tasks"),
             0 => progress.say("removing networks"),
             1 => progress.say("stopping: 1 task left"),
             count => progress.say(&format!("stopping: {count} tasks left")),

@@ -81,6 +81,10 @@ impl Node {
                 "this machine is a worker: run this on a manager that is left, or restore a backup (`clusterctl restore`)"
             );
         };
+        // Of one cluster there would be two.
+        if quorum.removed_by.is_some() {
+            bail!(quorum.explain(0, Vec::new()));
+        }
         if !quorum.is_lost() {
             bail!(
                 "{} of {} managers can be reached, which is a majority: the cluster works, or is about to; take managers that are gone out with `clusterctl node rm --force`",

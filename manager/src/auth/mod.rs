@@ -75,7 +75,9 @@ pub enum Denied {
     #[error("the certificate of node {0} has ended: it gets a new one first, by itself")]
     Ended(NodeId),
     /// A node that was removed.
-    #[error("node {0} was removed from the cluster; run `clusterctl leave` on it, then join again")]
+    #[error(
+        "node {0} was removed from the cluster; run `clusterctl leave --force` on it, then join again"
+    )]
     Gone(NodeId),
     /// Only managers may.
     #[error("{0} is for managers only")]

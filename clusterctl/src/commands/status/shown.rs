@@ -215,11 +215,12 @@ fn warnings(mut warnings: Vec<String>, managers: &[Manager], quorum: Quorum) -> 
         );
     }
     for manager in managers.iter().filter(|m| !m.reachable) {
-        let why = manager
-            .trouble
-            .as_ref()
-            .map(|why| format!(": {why}"))
-            .unwrap_or_default();
+        // Most reasons begin with the address, which is said already.
+        let why = manager.trouble.as_ref().map(|why| {
+            let said = format!("{} can't be reached: ", manager.addr);
+            format!(": {}", why.strip_prefix(&said).unwrap_or(why))
+        });
+        let why = why.unwrap_or_default();
         warnings.push(format!(
             "manager {} ({}) can't be reached{why}",
             manager.hostname, manager.addr

@@ -57,9 +57,11 @@ impl Trouble {
         let (who, status) = (self.who(), self.status.as_ref()?);
         Some(match status.state {
             NodeState::Down => format!(
-                "{who} went down {}: {}; its tasks are replaced elsewhere where they may be",
+                "{who} went down {}: {}; its tasks are replaced elsewhere where they may be; see whether clusterd runs \
+                 there, or, if it is gone for good, `clusterctl node rm {}`",
                 ago(status.since.0, now),
-                status.message
+                status.message,
+                self.hostname
             ),
             _ => format!(
                 "{who} has joined and not called yet; if that lasts, see whether clusterd runs there"

@@ -3,7 +3,7 @@
 mod common;
 
 use api::model::ClusterSpec;
-use api::proto::{GetStatusRequest, ListNodesRequest, NodeRow};
+use api::proto::{GetStatusRequest, ListNodesRequest};
 use common::agent::Agent;
 use common::{Boss, Hand, eventually};
 use manager::now;
@@ -11,10 +11,6 @@ use tonic::Request;
 
 /// An hour and a half behind, milliseconds.
 const OFF: i64 = -5_400_000;
-
-async fn row(boss: &Boss, hand: &Hand) -> NodeRow {
-    boss.nodes(&[&hand.id.to_string()]).await.remove(0)
-}
 
 /// Beats with a clock that is so far ahead until the manager says of it what is wanted; the last beat.
 async fn beat_until(
@@ -27,7 +23,7 @@ async fn beat_until(
     eventually("what the manager says of the clock", || async {
         sequence.set(sequence.get() + 1);
         agent.beat_at(sequence.get(), now().0 + ahead).await;
-        is_it(row(boss, hand).await.clock_ahead_ms).then_some(())
+        is_it(boss.row(hand).await.clock_ahead_ms).then_some(())
     })
     .await;
     sequence.get()
@@ -44,7 +40,7 @@ async fn a_clock_that_is_wrong_is_told_once_and_until_it_is_right() {
     let (mut agent, _) = Agent::open(&hand, &boss).await.unwrap();
     let them = (&boss, &hand);
     let last = beat_until(them, &agent, (0, OFF), |ahead| ahead != 0).await;
-    let ahead = row(&boss, &hand).await.clock_ahead_ms;
+    let ahead = boss.row(&hand).await.clock_ahead_ms;
     assert!((OFF - 5_000..=OFF).contains(&ahead), "{ahead}");
     let request = || Request::new(GetStatusRequest {});
     let status = boss.control().get_status(request()).await.unwrap();

@@ -15,10 +15,6 @@ fn patient() -> ClusterSpec {
     }
 }
 
-async fn row(boss: &Boss, hand: &Hand) -> NodeRow {
-    boss.nodes(&[&hand.id.to_string()]).await.remove(0)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_heartbeat_is_acknowledged_by_a_leader_and_by_none_that_has_lost_the_others() {
     let (first, founding) = Boss::found(patient()).await;
@@ -71,7 +67,7 @@ async fn a_second_machine_with_the_same_identity_is_refused_and_named() {
     assert!(text.contains("clusterctl leave --force"), "{text}");
     agent.until("told", |agent| !agent.notices.is_empty()).await;
     assert!(agent.notices[0].contains("a second machine, at 127.0.0.1"));
-    assert_eq!(row(&boss, &hand).await.twin, "127.0.0.1");
+    assert_eq!(boss.row(&hand).await.twin, "127.0.0.1");
     // The first one goes on, and may begin anew.
     agent.beat(1).await;
     agent.until("heard", |agent| agent.heard == 1).await;
@@ -122,13 +118,13 @@ async fn open_sessions_learn_of_another_pace_and_a_silent_node_is_suspect_before
     );
     // It says nothing from here on.
     eventually("suspect", || async {
-        row(&boss, &hand).await.suspect.then_some(())
+        boss.row(&hand).await.suspect.then_some(())
     })
     .await;
     eventually("down", || async {
-        let node = api::model::Node::try_from(row(&boss, &hand).await.node.unwrap()).unwrap();
+        let node = api::model::Node::try_from(boss.row(&hand).await.node.unwrap()).unwrap();
         (node.status.state == NodeState::Down).then_some(())
     })
     .await;
-    assert!(!row(&boss, &hand).await.suspect);
+    assert!(!boss.row(&hand).await.suspect);
 }

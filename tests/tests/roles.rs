@@ -58,14 +58,20 @@ fn daemon(node: &Node<'_>) -> Result<String> {
     ])
 }
 
-fn scenario(lab: &Lab) -> Result<()> {
-    let (first, second, third) = (lab.node(1), lab.node(2), lab.node(3));
+/// The service, with its image on every node.
+fn deploy(lab: &Lab) -> Result<()> {
     let archive = places::image("busybox")?.display().to_string();
     for node in lab.nodes() {
         node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
     }
     let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
-    first.run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    lab.node(1).run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    Ok(())
+}
+
+fn scenario(lab: &Lab) -> Result<()> {
+    let (first, second, third) = (lab.node(1), lab.node(2), lab.node(3));
+    deploy(lab)?;
     let before = pids(&first)?;
     ensure!(before.len() == 3, "{before:?}");
     let daemons: Vec<_> = lab
@@ -243,12 +249,7 @@ fn own_cas(lab: &Lab, dir: &Path) -> Result<()> {
             node.name()
         );
     }
-    let archive = places::image("busybox")?.display().to_string();
-    for node in lab.nodes() {
-        node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
-    }
-    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
-    manager.run_ok(["sh", "-c", deploy, "sh", STACK])?;
+    deploy(lab)?;
     let before = pids(&manager)?;
 
     // The company's CA is replaced by its next, which has another kind of key.

@@ -12,6 +12,7 @@ pub use layer::{AuthLayer, AuthService, guard};
 pub use origin::{CALLER_HEADER, Origin, OriginKind};
 pub use table::{Access, TABLE, access};
 
+use crate::dispatch::removed_text;
 use crate::identity::Identity;
 use api::model::{NodeId, Role};
 use std::net::IpAddr;
@@ -75,9 +76,7 @@ pub enum Denied {
     #[error("the certificate of node {0} has ended: it gets a new one first, by itself")]
     Ended(NodeId),
     /// A node that was removed.
-    #[error(
-        "node {0} was removed from the cluster; run `clusterctl leave --force` on it, then join again"
-    )]
+    #[error("{}", removed_text(*.0))]
     Gone(NodeId),
     /// Only managers may.
     #[error("{0} is for managers only")]

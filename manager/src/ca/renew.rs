@@ -3,6 +3,7 @@
 use super::issue::{issue, request_key_digest};
 use super::root::{CaError, root_digest};
 use crate::certificate::Certificate;
+use crate::dispatch::removed_text;
 use api::model::{Node, NodeCert, NodeId, Role, Timestamp};
 use api::state::State;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ pub fn role_now(node: &Node, managers: &BTreeSet<NodeId>) -> Role {
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
     /// Not of this cluster.
-    #[error("node {0} was removed from the cluster; run `clusterctl leave` on it, then join again")]
+    #[error("{}", removed_text(*.0))]
     Gone(NodeId),
     /// No cluster in the state.
     #[error("there is no cluster yet")]

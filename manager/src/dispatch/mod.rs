@@ -24,7 +24,7 @@ mod view;
 pub use self::core::Core;
 pub use self::judge::{Bounds, Judgement, When, judge};
 pub use self::liveness::{Liveness, TICK};
-pub(crate) use self::standing::{managers, marked as removed};
+pub(crate) use self::standing::{managers, marked as removed, removed_text};
 pub use self::statuses::news;
 
 use crate::auth::Caller;

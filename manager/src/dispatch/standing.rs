@@ -75,9 +75,14 @@ pub fn marked(text: String) -> Status {
     status
 }
 
+/// What a node that was removed is told. A manager has nobody that would let it go, and needs --force; others may.
+pub(crate) fn removed_text(node: NodeId) -> String {
+    format!(
+        "node {node} was removed from the cluster; run `clusterctl leave --force` on it, then join again"
+    )
+}
+
 /// The end of a session of a node that was removed.
 pub fn gone(node: NodeId) -> Status {
-    marked(format!(
-        "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
-    ))
+    marked(removed_text(node))
 }

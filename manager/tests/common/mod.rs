@@ -303,6 +303,11 @@ impl Boss {
         reply.into_inner().nodes
     }
 
+    /// A worker, as it is listed.
+    pub async fn row(&self, hand: &Hand) -> NodeRow {
+        self.nodes(&[&hand.id.to_string()]).await.remove(0)
+    }
+
     pub fn leads(&self) -> bool {
         self.manager
             .as_ref()

@@ -47,6 +47,12 @@ pub fn clock_off(ahead_ms: i64) -> String {
     format!("{} {way}", spans(seconds))
 }
 
+/// "1 hour 30 minutes ahead of the leader's".
+fn clock_against(ahead_ms: i64, whose: &str) -> String {
+    let of = if ahead_ms < 0 { "" } else { " of" };
+    format!("{}{of} {whose}", clock_off(ahead_ms))
+}
+
 impl Trouble {
     fn who(&self) -> String {
         format!("node {} ({})", self.hostname, self.addr)
@@ -71,13 +77,8 @@ impl Trouble {
 
     /// What to tell of one whose clock is wrong.
     fn clock(&self) -> Option<String> {
-        let ahead = self.clock_ahead_ms?;
-        let of = if ahead < 0 { "" } else { " of" };
-        Some(format!(
-            "the clock of {} is {}{of} the leader's; {CLOCKS}",
-            self.who(),
-            clock_off(ahead),
-        ))
+        let off = clock_against(self.clock_ahead_ms?, "the leader's");
+        Some(format!("the clock of {} is {off}; {CLOCKS}", self.who()))
     }
 }
 
@@ -106,13 +107,12 @@ pub fn warnings(troubles: &[Trouble], counts: Counts, leader: &str, now: Timesta
         && counts.wrong_clocks > 1
         && counts.wrong_clocks * 2 > counts.ready.saturating_sub(1)
     {
-        let of = if ahead < 0 { "" } else { " of" };
         told.push(format!(
-            "the clocks of {} of {} nodes differ from that of {leader}, which leads and whose own may be wrong; {} is {}{of} it; {CLOCKS}",
+            "the clocks of {} of {} nodes differ from that of {leader}, which leads and whose own may be wrong; {} is {}; {CLOCKS}",
             counts.wrong_clocks,
             counts.ready,
             first.who(),
-            clock_off(ahead),
+            clock_against(ahead, "it"),
         ));
         return told;
     }

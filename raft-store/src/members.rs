@@ -108,6 +108,18 @@ fn managers(metrics: &RaftMetrics<TypeConfig>) -> Vec<ManagerState> {
         .collect()
 }
 
+/// Whether this manager leads and has not heard of some voter since it began to.
+fn has_unheard(metrics: &RaftMetrics<TypeConfig>) -> bool {
+    let Some(beats) = &metrics.heartbeat else {
+        return false;
+    };
+    let mut others = metrics
+        .membership_config
+        .voter_ids()
+        .filter(|id| *id != metrics.id);
+    others.any(|id| !matches!(beats.get(&id), Some(Some(_))))
+}
+
 /// Whether those that would remain could decide anything.
 fn would_remain(all: &[ManagerState], gone: NodeId) -> Result<(), ProposeError> {
     let rest = || all.iter().filter(|m| m.voter && m.peer.node_id != gone);
@@ -271,7 +283,7 @@ impl Handle {
             return Ok(());
         };
         if known.voter {
-            would_remain(&all, node)?;
+            self.check_removal(node).await?;
             // It is not kept as a learner.
             self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
                 .await
@@ -341,15 +353,31 @@ impl Handle {
         }
     }
 
-    /// Whether a node could be taken out of the managers now.
+    /// Whether a node could be taken out of the managers now. A leader that has just begun has not heard of all
+    /// the others yet: it waits for them as long as a silent one is taken for reachable.
     ///
     /// # Errors
     /// Says why it can't: it is the last one, or those that remain could decide nothing.
-    pub fn check_removal(&self, node: NodeId) -> Result<(), ProposeError> {
-        let all = self.managers();
-        match all.iter().find(|m| m.peer.node_id == node) {
-            Some(known) if known.voter => would_remain(&all, node),
-            _ => Ok(()),
+    pub async fn check_removal(&self, node: NodeId) -> Result<(), ProposeError> {
+        let end = Instant::now() + SILENT;
+        let mut metrics = self.raft.metrics();
+        loop {
+            let (checked, may_change) = {
+                let now = metrics.borrow_watched();
+                let all = managers(&now);
+                let checked = match all.iter().find(|m| m.peer.node_id == node) {
+                    Some(known) if known.voter => would_remain(&all, node),
+                    _ => Ok(()),
+                };
+                (checked, has_unheard(&now))
+            };
+            if checked.is_ok() || !may_change {
+                return checked;
+            }
+            match timeout_at(end, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return checked,
+            }
         }
     }
 

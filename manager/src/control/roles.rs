@@ -5,17 +5,10 @@ use super::{Change, Control, Refusal, lookup, propose_status};
 use crate::proxy::retry_elsewhere;
 use crate::raft_rpc::hand_over;
 use api::convert;
-use api::model::{NodeId, Role};
+use api::model::Role;
 use api::proto::{self, SetNodeRoleReply, SetNodeRoleRequest};
 use api::state::Op;
-use raft_store::{Handle, ProposeError};
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
 use tonic::Status;
-
-/// How long a new leader is given to hear of the other managers.
-const HEAR_BOUND: Duration = Duration::from_millis(1_500);
-const PAUSE: Duration = Duration::from_millis(50);
 
 pub async fn set(
     control: &Control,
@@ -37,7 +30,9 @@ pub async fn set(
         managers.iter().any(|m| m.peer.node_id == node.id)
     };
     if role == Role::Worker && is_manager() {
-        can_go(&control.handle, node.id)
+        control
+            .handle
+            .check_removal(node.id)
             .await
             .map_err(|error| Refusal::first(format!("node {name} stays a manager: {error}")))?;
         if node.id == control.me {
@@ -71,20 +66,4 @@ pub async fn set(
     Ok(SetNodeRoleReply {
         node_id: convert::id_bytes(node.id.0),
     })
-}
-
-/// Whether a manager can be let go. A leader that has just begun has not heard of the others yet, and gives them the
-/// time to answer.
-async fn can_go(handle: &Handle, node: NodeId) -> Result<(), ProposeError> {
-    let end = Instant::now() + HEAR_BOUND;
-    loop {
-        let has_others = handle
-            .managers()
-            .iter()
-            .any(|manager| manager.voter && manager.peer.node_id != node);
-        match handle.check_removal(node) {
-            Err(_) if has_others && Instant::now() < end => sleep(PAUSE).await,
-            checked => return checked,
-        }
-    }
 }

@@ -5,6 +5,8 @@ use crate::types::Peer;
 use crate::{Leadership, Watched};
 use openraft::ChangeMembers;
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::task::Poll;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_manager_takes_writes_while_it_leads_and_says_who_does_while_not() {
@@ -222,6 +224,29 @@ async fn a_removal_that_would_lose_the_majority_is_refused() {
     assert!(error.contains("only 1 can be reached"), "{error}");
     leads.remove_manager(others[0].own.node_id).await.unwrap();
     leads.propose(stack("by two")).await.unwrap();
+    close(handles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_waits_to_hear_of_the_others_before_it_refuses_a_removal() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::default();
+    let handles = cluster(&net, dir.path(), 3).await;
+    let old = leader(&handles).unwrap();
+    let others: Vec<&Handle> = handles
+        .iter()
+        .filter(|h| number(h) != number(old))
+        .collect();
+    let (new, late) = (others[0], others[1]);
+    net.cut(number(late));
+    old.transfer_leadership(new.own.node_id).await.unwrap();
+    until("the next leads", || new.leadership().borrow().own).await;
+    let mut removed = Box::pin(new.remove_manager(old.own.node_id));
+    let at_once = std::future::poll_fn(|cx| Poll::Ready(removed.as_mut().poll(cx))).await;
+    assert!(at_once.is_pending(), "{at_once:?}");
+    net.heal();
+    removed.await.unwrap();
+    assert_eq!(new.managers().len(), 2);
     close(handles).await;
 }
 

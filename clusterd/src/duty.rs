@@ -258,11 +258,16 @@ impl Duty {
             .map(|now| now.manager.handle().clone())
     }
 
-    /// How many managers vote; none when this node is no manager.
-    pub fn voters(&self) -> Option<usize> {
+    /// How many managers vote beside this one, voting or not; none when this node is no manager.
+    pub fn other_voters(&self) -> Option<usize> {
         let now = self.now.load();
-        let managers = now.as_ref()?.manager.handle().managers();
-        Some(managers.iter().filter(|m| m.voter).count())
+        let manager = &now.as_ref()?.manager;
+        let node = manager.identity().node;
+        let managers = manager.handle().managers();
+        let others = managers
+            .iter()
+            .filter(|m| m.voter && m.peer.node_id != node);
+        Some(others.count())
     }
 
     /// Another leads from now on, and sessions end, so that nobody waits for this one.

@@ -39,6 +39,9 @@ const DRAIN_BOUND: Duration = Duration::from_secs(3);
 const GOODBYE_BOUND: Duration = Duration::from_secs(15);
 /// How long a worker that leaves looks for a manager to tell.
 const HEARING_BOUND: Duration = Duration::from_secs(8);
+/// Said to whoever makes it so.
+const TWO_MANAGERS: &str =
+    "The cluster has two managers now: the loss of either stops all changes. Add a third.";
 
 /// What a membership takes from its machine.
 pub struct Setup<'a> {
@@ -368,29 +371,32 @@ impl Member {
 
     /// What whoever joined this machine should know.
     pub async fn advice(&self) -> String {
-        match self.duty.voters() {
-            Some(2) => "The cluster has two managers now: the loss of either stops all changes. Add a third.".into(),
+        match self.duty.other_voters() {
+            Some(1) => TWO_MANAGERS.into(),
             _ => String::new(),
         }
     }
 
-    /// Tells the cluster that this machine leaves it.
+    /// Tells the cluster that this machine leaves it. Returns what is to be known of the managers that remain.
     ///
     /// # Errors
     /// When the cluster would be lost by it, or can't be told; not if forced.
-    pub async fn say_goodbye(&self, force: bool) -> Result<()> {
-        let told = self.goodbye().await;
-        match told {
-            Err(error) if !force => Err(error),
-            Err(error) => {
+    pub async fn say_goodbye(&self, force: bool) -> Result<String> {
+        match self.goodbye().await {
+            Err(error) if force => {
                 tracing::warn!("leaving all the same: {error:#}");
-                Ok(())
+                Ok(String::new())
             }
-            Ok(()) => Ok(()),
+            told => told,
         }
     }
 
-    async fn goodbye(&self) -> Result<()> {
+    async fn goodbye(&self) -> Result<String> {
+        let quorum = self.duty.quorum().await;
+        if quorum.is_some_and(|quorum| quorum.is_lost() && quorum.removed_by.is_some()) {
+            // The cluster goes on without it: there is nothing left to ask for.
+            return Ok(String::new());
+        }
         // A manager's own vote is what matters there, and what is asked for next.
         if self.duty.handle().is_none()
             && self.agent.hearing(HEARING_BOUND).await == Hearing::Silence
@@ -401,10 +407,15 @@ impl Member {
                  with `clusterctl leave --force` and remove the node there once a manager is back"
             );
         }
+        let others = self.duty.other_voters();
         self.duty
             .resign(GOODBYE_BOUND)
             .await
-            .context("the managers did not let this one go")
+            .context("the managers did not let this one go")?;
+        Ok(match others {
+            Some(2) => TWO_MANAGERS.into(),
+            _ => String::new(),
+        })
     }
 
     /// Ends the keeper: the manager part is as it is from now on.

@@ -392,15 +392,15 @@ impl Node {
         Ok((done, message))
     }
 
-    /// Takes this machine out of its cluster; and its id there.
+    /// Takes this machine out of its cluster; its id there, and what is to be known of those that remain.
     ///
     /// # Errors
     /// When it belongs to none; or the cluster would be lost by it or can't be told, and that is not forced.
-    pub async fn leave(&self, force: bool) -> Result<(Left, NodeId)> {
+    pub async fn leave(&self, force: bool) -> Result<(Left, NodeId, String)> {
         let mut slot = self.member.write().await;
         if force && let Some(waiting) = self.waiting.lock().await.take() {
             let node = waiting.node();
-            return Ok((self.leave_locked(waiting).await, node));
+            return Ok((self.leave_locked(waiting).await, node, String::new()));
         }
         self.refuse_locked()?;
         let Some(member) = slot.as_mut() else {
@@ -409,7 +409,7 @@ impl Node {
                 None => bail!("this machine belongs to no cluster"),
             }
         };
-        member.say_goodbye(force).await?;
+        let advice = member.say_goodbye(force).await?;
         let node = member.papers().load().who.node;
         let mut left = match slot.take() {
             Some(member) => member.leave().await,
@@ -421,7 +421,7 @@ impl Node {
         self.remove_state();
         self.shown.send_replace(None);
         tracing::info!("left the cluster");
-        Ok((left, node))
+        Ok((left, node, advice))
     }
 }
 

@@ -91,7 +91,7 @@ impl Quorum {
         // It has nothing to say any more, whoever else is there.
         if let Some(addr) = &self.removed_by {
             return format!(
-                "this machine was removed from the cluster, the manager at {addr} says: run `clusterctl leave --force` here, then join it again"
+                "this machine was removed from the cluster, the manager at {addr} says: run `clusterctl leave` here, then join it again"
             );
         }
         let down = if self.down.is_empty() {
@@ -111,7 +111,8 @@ impl Quorum {
         );
         if self.is_lost() {
             text.push_str(&format!(
-                "\n\nContainers run on meanwhile. There are two ways out:\n\
+                "\n\nContainers run on meanwhile, and commands that only look show what this manager knows: `clusterctl --stale ...`. \
+                 There are two ways out:\n\
                  \x20 - bring a manager back: start its machine and its clusterd. Nothing is lost. Should they be up, and have \
                  other addresses than these, `clusterctl node update self --manager ADDRESS` here says where one is.\n\
                  \x20 - only if they are gone for good: `clusterctl init --force-new-cluster` here makes this machine \
@@ -152,7 +153,7 @@ mod tests {
         };
         let text = removed.explain(42, vec![]);
         assert!(text.contains("the manager at 10.0.0.1:2377 says"), "{text}");
-        assert!(text.contains("clusterctl leave --force"), "{text}");
+        assert!(text.contains("clusterctl leave`"), "{text}");
         assert!(!text.contains("force-new-cluster"), "{text}");
     }
 

@@ -243,6 +243,36 @@ async fn the_logs_of_all_nodes_come_in_order_and_a_dead_node_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_is_down_is_called_that_in_the_log() {
+    let (mut boss, founding) = Boss::found(ClusterSpec::default()).await;
+    let dead = Hand::join(&founding.tokens.worker, &boss.addr, "node2", None).await;
+    let session = run_all(&dead, &boss).await;
+    deploy(&boss, 1).await;
+    session.abort();
+    common::eventually("it is down", async || {
+        let status = boss
+            .control()
+            .get_status(GetStatusRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        let short = status.short.first()?;
+        assert_eq!((short.name.as_str(), short.running), ("shop_web", 0));
+        (status.nodes_ready == 0).then_some(())
+    })
+    .await;
+    let request = LogsRequest {
+        target: "shop_web".into(),
+        ..LogsRequest::default()
+    };
+    let mut stream = boss.control().logs(request).await.unwrap().into_inner();
+    let told = stream.message().await.unwrap().unwrap().notice;
+    assert!(told.ends_with("missing here: the node is down"), "{told}");
+    assert!(stream.message().await.unwrap().is_none());
+    boss.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_runs_where_its_task_does_and_its_input_output_and_code_pass() {
     let spec = ClusterSpec {
         dead_after_ms: 60_000,

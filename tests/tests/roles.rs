@@ -146,7 +146,11 @@ fn scenario(lab: &Lab) -> Result<()> {
         .map(|node| daemon(&node))
         .collect::<Result<_>>()?;
     assert_eq!(now, daemons[1..], "a daemon was started again");
-    rotation_without_its_leader(lab, &before)
+    rotation_without_its_leader(lab, &before)?;
+
+    let left = first.run(["clusterctl", "leave"])?.checked()?;
+    ensure!(left.stderr.contains("two managers now"), "{}", left.stderr);
+    Ok(())
 }
 
 /// Whoever has begun to replace the CA is killed in the middle: another goes on, and the one that comes back follows.

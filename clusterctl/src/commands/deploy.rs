@@ -6,6 +6,7 @@ use crate::{names, output, progress::Progress};
 use anyhow::{Context, Result, bail};
 use api::manifest;
 use api::proto::{DeployStackRequest, ListServicesRequest};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,7 +102,8 @@ fn read_manifest(path: &Path, stack: &str) -> Result<api::model::StackSpec> {
     match manifest::read(input) {
         Ok((spec, warnings)) => {
             for warning in warnings {
-                eprintln!("warning: {warning}");
+                // With stderr closed there is nobody to tell.
+                drop(writeln!(std::io::stderr().lock(), "warning: {warning}"));
             }
             Ok(spec)
         }

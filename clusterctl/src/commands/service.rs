@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use api::proto::{
     ListServicesRequest, ListTasksRequest, RemoveServiceRequest, ScaleServiceRequest,
 };
+use bytes::Bytes;
 use std::time::Duration;
 
 /// Services: list, inspect, tasks, logs, scale, remove
@@ -151,22 +152,28 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             Ok(())
         }
         Command::Rm { detach, services } => {
-            let mut each = Each::default();
+            let (mut each, mut going) = (Each::default(), Vec::new());
+            // All are told to stop before one of them is waited for.
             for service in services {
-                each.note(remove(client, &service, detach).await);
+                let request = RemoveServiceRequest {
+                    service: service.clone(),
+                };
+                match client.control().remove_service(request).await {
+                    Ok(reply) => going.push((service, reply.into_inner().tasks)),
+                    Err(refused) => each.note(Err(refused.into())),
+                }
+            }
+            for (service, tasks) in going {
+                each.note(removed(client, &service, tasks, detach).await);
             }
             each.end()
         }
     }
 }
 
-async fn remove(client: &Client, service: &str, detach: bool) -> Result<()> {
-    let request = RemoveServiceRequest {
-        service: service.to_owned(),
-    };
-    let reply = client.control().remove_service(request).await?.into_inner();
+async fn removed(client: &Client, service: &str, tasks: Vec<Bytes>, detach: bool) -> Result<()> {
     if !detach {
-        wait::gone(client, reply.tasks, None, Duration::from_secs(120)).await?;
+        wait::gone(client, tasks, None).await?;
     }
     output::line(service)
 }

@@ -6,7 +6,8 @@ use crate::client::Client;
 use crate::output::{self, FormatArg};
 use anyhow::{Result, bail};
 use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest, RemoveStackRequest};
-use std::time::Duration;
+use bytes::Bytes;
+use std::io::Write;
 
 /// Stacks: deploy, list, tasks, services, remove
 #[derive(Debug, clap::Args)]
@@ -94,28 +95,35 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             service::ls(client, filter, format.format, false).await
         }
         Command::Rm { detach, stacks } => {
-            let mut each = Each::default();
+            let (mut each, mut going) = (Each::default(), Vec::new());
+            // All are told to stop before one of them is waited for.
             for stack in stacks {
-                each.note(remove(client, &stack, detach).await);
+                let request = RemoveStackRequest {
+                    stack: stack.clone(),
+                };
+                match client.control().remove_stack(request).await {
+                    Ok(reply) => {
+                        let reply = reply.into_inner();
+                        for name in &reply.removed {
+                            // With stderr closed there is nobody to tell.
+                            drop(writeln!(std::io::stderr().lock(), "removing {name}"));
+                        }
+                        going.push((stack, reply.tasks));
+                    }
+                    Err(refused) => each.note(Err(refused.into())),
+                }
+            }
+            for (stack, tasks) in going {
+                each.note(removed(client, &stack, tasks, detach).await);
             }
             each.end()
         }
     }
 }
 
-async fn remove(client: &Client, stack: &str, detach: bool) -> Result<()> {
-    let reply = client
-        .control()
-        .remove_stack(RemoveStackRequest {
-            stack: stack.to_owned(),
-        })
-        .await?
-        .into_inner();
-    for name in &reply.removed {
-        eprintln!("removing {name}");
-    }
+async fn removed(client: &Client, stack: &str, tasks: Vec<Bytes>, detach: bool) -> Result<()> {
     if !detach {
-        wait::gone(client, reply.tasks, Some(stack), Duration::from_secs(120)).await?;
+        wait::gone(client, tasks, Some(stack)).await?;
     }
     output::line(stack)
 }

@@ -1,5 +1,6 @@
 //! `clusterctl status`
 
+mod shortage;
 mod shown;
 pub mod trouble;
 
@@ -38,13 +39,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         );
     }
     if info.locked {
-        output::line(format!(
-            "This node:  {} ({}), manager at {}, locked, version {}",
-            info.hostname,
-            api::convert::node_id(&info.node_id)?,
-            info.advertise_addr,
-            info.version
-        ))?;
+        this_node(&info, ", locked")?;
         anyhow::bail!(
             "this manager is locked: run `clusterctl unlock` on it; containers run on, and what is started anew here waits"
         );
@@ -54,19 +49,35 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
         Ok(status) => show(info, status.into_inner(), args.format.format),
         Err(status) if status.code() == Code::Unavailable && !client.is_stale() => {
             let why = status.message().to_owned();
-            // A worker knows nothing by itself.
-            if info.role == "manager" {
-                let known = client.stale().control();
-                let known = { known }.get_status(GetStatusRequest {}).await;
-                if let Ok(known) = known {
-                    show(info, known.into_inner(), args.format.format)?;
-                    output::line("")?;
+            // A worker knows nothing of the others by itself.
+            if info.role != "manager" {
+                if matches!(args.format.format, Format::Table) {
+                    this_node(&info, "")?;
                 }
+                return Err(anyhow!(why));
+            }
+            let known = client.stale().control();
+            let known = { known }.get_status(GetStatusRequest {}).await;
+            if let Ok(known) = known {
+                show(info, known.into_inner(), args.format.format)?;
+                output::line("")?;
             }
             Err(anyhow!(why))
         }
         Err(status) => Err(status.into()),
     }
+}
+
+/// What is known without the others.
+fn this_node(info: &DaemonInfo, state: &str) -> Result<()> {
+    output::line(format!(
+        "This node:  {} ({}), {} at {}{state}, version {}",
+        info.hostname,
+        api::convert::node_id(&info.node_id)?,
+        info.role,
+        info.advertise_addr,
+        info.version
+    ))
 }
 
 fn show(info: DaemonInfo, cluster: ClusterStatus, format: Format) -> Result<()> {
@@ -78,6 +89,7 @@ fn show(info: DaemonInfo, cluster: ClusterStatus, format: Format) -> Result<()> 
 }
 
 fn print(status: &Shown) -> Result<()> {
+    let known = if status.stale { ", as last known" } else { "" };
     let lines = [
         ("Cluster", status.cluster.clone()),
         (
@@ -99,13 +111,13 @@ fn print(status: &Shown) -> Result<()> {
         ("Revision", status.revision.to_string()),
         (
             "Nodes",
-            format!("{} of {} ready", status.nodes_ready, status.nodes),
+            format!("{} of {} ready{known}", status.nodes_ready, status.nodes),
         ),
         ("Services", status.services.to_string()),
         (
             "Tasks",
             format!(
-                "{} of {} running",
+                "{} of {} running{known}",
                 status.tasks_running, status.tasks_wanted
             ),
         ),

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(100);
+/// How long removed tasks may take to end.
+const GONE_BOUND: Duration = Duration::from_secs(120);
 /// How much longer tasks have to have run on when some have failed meanwhile.
 const AFTER_TROUBLE: u32 = 5;
 
@@ -309,13 +311,8 @@ fn note_problems(
 ///
 /// # Errors
 /// At the bound: what is still there.
-pub async fn gone(
-    client: &Client,
-    tasks: Vec<bytes::Bytes>,
-    stack: Option<&str>,
-    bound: Duration,
-) -> Result<()> {
-    let end = Instant::now() + bound;
+pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>) -> Result<()> {
+    let end = Instant::now() + GONE_BOUND;
     let mut progress = Progress::start();
     loop {
         let left = match tasks.is_empty() {
@@ -371,7 +368,7 @@ pub async fn gone(
                 .collect();
             bail!(
                 "after {} s this is still there: {}",
-                bound.as_secs(),
+                GONE_BOUND.as_secs(),
                 names.join(", ")
             );
         }

@@ -81,9 +81,9 @@ impl daemon_server::Daemon for Daemon {
         let left = left
             .await
             .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
-        let (left, node) = left.map_err(|error| refused(&error))?;
+        let (left, node, advice) = left.map_err(|error| refused(&error))?;
         let advice = match left.told {
-            true => String::new(),
+            true => advice,
             false => format!(
                 "No manager could be told. If there are others, run this there once one is back: clusterctl node rm --force {node}"
             ),

@@ -9,7 +9,7 @@ use super::merge::{Merge, Step};
 use super::{Control, Refusal, Reply};
 use crate::dialer::root_cause;
 use api::convert;
-use api::model::{NodeId, ServiceId, Task, TaskId, TaskState};
+use api::model::{NodeId, NodeState, ServiceId, Task, TaskId, TaskState};
 use api::proto::agent_client::AgentClient;
 use api::proto::{AgentLogsRequest, LogRecord, LogsRequest};
 use api::state::{Event, State};
@@ -30,6 +30,10 @@ const SOURCE_QUEUE: usize = 64;
 const QUEUE: usize = 128;
 /// How long a node may take to begin.
 const OPEN_BOUND: Duration = Duration::from_secs(5);
+/// How long one that is down may take: nobody should wait for what is known.
+const DOWN_BOUND: Duration = Duration::from_millis(500);
+/// Said of such a node.
+const DOWN: &str = "the node is down";
 /// How long a quiet node holds up the rest, where all there is is asked for.
 const PATIENCE_ALL: Duration = Duration::from_secs(6);
 /// And where the log is followed.
@@ -45,6 +49,8 @@ struct Place {
     node: NodeId,
     hostname: String,
     addr: String,
+    /// The node is known to be down.
+    down: bool,
 }
 
 fn place(state: &State, task: &Task) -> Option<Place> {
@@ -59,6 +65,7 @@ fn place(state: &State, task: &Task) -> Option<Place> {
         node: node.id,
         hostname: node.description.hostname.clone(),
         addr: format!("{}:{}", node.addr, node.port),
+        down: node.status.state == NodeState::Down,
     })
 }
 
@@ -304,11 +311,13 @@ async fn pump(
             place.name, place.hostname
         ))
     };
-    let told = match timeout(OPEN_BOUND, client.logs(request)).await {
-        Err(_) => Some(missing(format!(
-            "no answer within {} s",
-            OPEN_BOUND.as_secs()
-        ))),
+    let bound = if place.down { DOWN_BOUND } else { OPEN_BOUND };
+    let told = match timeout(bound, client.logs(request)).await {
+        Err(_) if place.down => Some(missing(DOWN.into())),
+        Ok(Err(status)) if place.down && status.code() == Code::Unavailable => {
+            Some(missing(DOWN.into()))
+        }
+        Err(_) => Some(missing(format!("no answer within {} s", bound.as_secs()))),
         Ok(Err(status)) => Some(missing(reason(&status))),
         Ok(Ok(response)) => {
             let mut stream = response.into_inner();

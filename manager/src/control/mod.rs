@@ -19,6 +19,7 @@ mod nodes;
 mod refusal;
 mod roles;
 mod services;
+mod shortage;
 mod stacks;
 mod status;
 mod tasks;

@@ -1,6 +1,6 @@
 //! The cluster as a whole, and its join tokens.
 
-use super::{Change, Control, Refusal, reason};
+use super::{Change, Control, Refusal, reason, shortage};
 use crate::ca::{Tokens, new_secret};
 use crate::raft_rpc;
 use api::convert;
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 /// How long a manager may take to say how it does.
 const HEALTH_BOUND: Duration = Duration::from_millis(1_500);
-/// Nodes that are told of by name.
+/// Nodes, and services, that are told of by name.
 const TROUBLES: usize = 20;
 
 fn count(number: usize) -> u32 {
@@ -106,6 +106,7 @@ fn summary(state: &State, clocks: &BTreeMap<NodeId, i64>) -> ClusterStatus {
     let running = state.tasks().values().filter(|task| {
         task.status.state == TaskState::Running && task.desired <= TaskState::Running
     });
+    let (short, short_count) = shortage::short(state, TROUBLES);
     let ready = state
         .nodes()
         .values()
@@ -126,6 +127,8 @@ fn summary(state: &State, clocks: &BTreeMap<NodeId, i64>) -> ClusterStatus {
         backups: Some(super::backups::show(state)),
         troubles: troubles(state, clocks),
         wrong_clocks: count(clocks.len()),
+        short,
+        short_count: count(short_count),
         ..ClusterStatus::default()
     }
 }

@@ -75,10 +75,10 @@ pub fn marked(text: String) -> Status {
     status
 }
 
-/// What a node that was removed is told. A manager has nobody that would let it go, and needs --force; others may.
+/// What a node that was removed is told.
 pub(crate) fn removed_text(node: NodeId) -> String {
     format!(
-        "node {node} was removed from the cluster; run `clusterctl leave --force` on it, then join again"
+        "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
     )
 }
 

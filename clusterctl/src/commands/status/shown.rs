@@ -1,5 +1,6 @@
 //! What `status` shows, from what clusterd says.
 
+use super::shortage::{self, Short};
 use super::trouble::{self, Counts, Trouble};
 use crate::commands::backup::ls;
 use anyhow::Result;
@@ -31,6 +32,8 @@ pub struct Shown {
     pub services: u32,
     pub tasks_running: u32,
     pub tasks_wanted: u32,
+    /// The first services that run fewer tasks than they should.
+    pub short: Vec<Short>,
     /// When and where, and when the next is due.
     pub last_backup: Option<String>,
     /// One manager's own view.
@@ -176,6 +179,7 @@ impl Shown {
         let leader = leader.map(|m| m.hostname.clone());
         let named = leader.as_deref().unwrap_or("the leader");
         let of_nodes = trouble::warnings(&troubles, counts, named, jiff::Timestamp::now());
+        let short: Vec<Short> = cluster.short.into_iter().map(Short::from).collect();
         let backups = cluster.backups.clone().unwrap_or_default();
         Ok(Self {
             cluster: convert::cluster_id(&cluster.cluster_id)?.to_string(),
@@ -191,6 +195,7 @@ impl Shown {
             warnings: warnings(info.warnings, &managers, quorum)
                 .into_iter()
                 .chain(of_nodes)
+                .chain(shortage::warnings(&short, cluster.short_count))
                 .chain(ls::failure(&backups))
                 .collect(),
             managers,
@@ -200,6 +205,7 @@ impl Shown {
             services: cluster.services,
             tasks_running: cluster.tasks_running,
             tasks_wanted: cluster.tasks_wanted,
+            short,
             stale: cluster.stale,
             answered_by,
         })

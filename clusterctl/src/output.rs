@@ -81,6 +81,14 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
+/// Prints a line for each.
+///
+/// # Errors
+/// When stdout can't be written.
+pub fn lines<T: std::fmt::Display>(texts: &[T]) -> Result<()> {
+    texts.iter().try_for_each(line)
+}
+
 /// The first 12 characters of an id, as docker shows them.
 pub fn short(id: impl std::fmt::Display) -> String {
     id.to_string().chars().take(12).collect()

@@ -258,7 +258,7 @@ impl Duty {
             .map(|now| now.manager.handle().clone())
     }
 
-    /// How many managers vote beside this one, voting or not; none when this node is no manager.
+    /// How many other managers vote; none when this node is no manager.
     pub fn other_voters(&self) -> Option<usize> {
         let now = self.now.load();
         let manager = &now.as_ref()?.manager;

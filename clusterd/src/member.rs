@@ -43,6 +43,15 @@ const HEARING_BOUND: Duration = Duration::from_secs(8);
 const TWO_MANAGERS: &str =
     "The cluster has two managers now: the loss of either stops all changes. Add a third.";
 
+/// How the cluster took the leave of a machine.
+#[derive(Debug, Default)]
+pub struct Parting {
+    /// It had removed that machine before.
+    pub was_removed: bool,
+    /// What is to be known of the managers that remain.
+    pub advice: Option<&'static str>,
+}
+
 /// What a membership takes from its machine.
 pub struct Setup<'a> {
     /// Folders.
@@ -377,26 +386,32 @@ impl Member {
         }
     }
 
-    /// Tells the cluster that this machine leaves it. Returns what is to be known of the managers that remain.
+    /// Tells the cluster that this machine leaves it.
     ///
     /// # Errors
     /// When the cluster would be lost by it, or can't be told; not if forced.
-    pub async fn say_goodbye(&self, force: bool) -> Result<String> {
+    pub async fn say_goodbye(&self, force: bool) -> Result<Parting> {
+        // One that can't be asked may be of another mind, and count on this manager's vote.
+        let quorum = self.duty.quorum().await;
+        let was_removed = quorum.is_some_and(|quorum| {
+            quorum.is_removed_by_all() || (force && quorum.is_lost() && quorum.removed_by.is_some())
+        });
+        if was_removed {
+            return Ok(Parting {
+                was_removed,
+                advice: None,
+            });
+        }
         match self.goodbye().await {
             Err(error) if force => {
                 tracing::warn!("leaving all the same: {error:#}");
-                Ok(String::new())
+                Ok(Parting::default())
             }
             told => told,
         }
     }
 
-    async fn goodbye(&self) -> Result<String> {
-        let quorum = self.duty.quorum().await;
-        if quorum.is_some_and(|quorum| quorum.is_lost() && quorum.removed_by.is_some()) {
-            // The cluster goes on without it: there is nothing left to ask for.
-            return Ok(String::new());
-        }
+    async fn goodbye(&self) -> Result<Parting> {
         // A manager's own vote is what matters there, and what is asked for next.
         if self.duty.handle().is_none()
             && self.agent.hearing(HEARING_BOUND).await == Hearing::Silence
@@ -412,9 +427,9 @@ impl Member {
             .resign(GOODBYE_BOUND)
             .await
             .context("the managers did not let this one go")?;
-        Ok(match others {
-            Some(2) => TWO_MANAGERS.into(),
-            _ => String::new(),
+        Ok(Parting {
+            was_removed: false,
+            advice: (others == Some(2)).then_some(TWO_MANAGERS),
         })
     }
 

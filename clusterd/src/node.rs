@@ -13,7 +13,7 @@ use crate::founding;
 use crate::identity::{Identity, Papers};
 use crate::join::{self, Joiner};
 use crate::listen;
-use crate::member::{self, Member, Setup};
+use crate::member::{self, Member, Parting, Setup};
 use crate::places::Places;
 use crate::vault::Vault;
 use crate::waiting::Waiting;
@@ -392,15 +392,15 @@ impl Node {
         Ok((done, message))
     }
 
-    /// Takes this machine out of its cluster; its id there, and what is to be known of those that remain.
+    /// Takes this machine out of its cluster; its id there, and how the cluster took it.
     ///
     /// # Errors
     /// When it belongs to none; or the cluster would be lost by it or can't be told, and that is not forced.
-    pub async fn leave(&self, force: bool) -> Result<(Left, NodeId, String)> {
+    pub async fn leave(&self, force: bool) -> Result<(Left, NodeId, Parting)> {
         let mut slot = self.member.write().await;
         if force && let Some(waiting) = self.waiting.lock().await.take() {
             let node = waiting.node();
-            return Ok((self.leave_locked(waiting).await, node, String::new()));
+            return Ok((self.leave_locked(waiting).await, node, Parting::default()));
         }
         self.refuse_locked()?;
         let Some(member) = slot.as_mut() else {
@@ -409,7 +409,7 @@ impl Node {
                 None => bail!("this machine belongs to no cluster"),
             }
         };
-        let advice = member.say_goodbye(force).await?;
+        let parting = member.say_goodbye(force).await?;
         let node = member.papers().load().who.node;
         let mut left = match slot.take() {
             Some(member) => member.leave().await,
@@ -421,7 +421,7 @@ impl Node {
         self.remove_state();
         self.shown.send_replace(None);
         tracing::info!("left the cluster");
-        Ok((left, node, advice))
+        Ok((left, node, parting))
     }
 }
 

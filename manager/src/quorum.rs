@@ -24,6 +24,10 @@ pub struct Quorum {
     pub down: Vec<String>,
     /// Where one is that says that this machine was removed from the cluster.
     pub removed_by: Option<String>,
+    /// How many say so.
+    pub removals: usize,
+    /// How many others there are.
+    pub others: usize,
 }
 
 /// What another manager has answered.
@@ -48,14 +52,17 @@ impl Quorum {
                 Err(_) => (addr, Answer::Down(format!("{addr} does not answer"))),
             }
         });
-        let (mut down, mut removed_by) = (Vec::new(), None);
-        for (addr, answer) in join_all(asked).await {
+        let (mut down, mut removed_by, mut removals) = (Vec::new(), None, 0);
+        let answers = join_all(asked).await;
+        let others = answers.len();
+        for (addr, answer) in answers {
             match answer {
                 Answer::Here => {}
                 Answer::Down(why) => down.push(why),
                 Answer::Removed => {
                     down.push(format!("{addr} has removed this machine"));
                     removed_by = Some(addr.clone());
+                    removals += 1;
                 }
             }
         }
@@ -64,6 +71,8 @@ impl Quorum {
             up: voters.len().max(1) - down.len(),
             down,
             removed_by,
+            removals,
+            others,
         }
     }
 
@@ -76,6 +85,12 @@ impl Quorum {
     #[must_use]
     pub fn needed(&self) -> usize {
         self.voters / 2 + 1
+    }
+
+    /// Whether all others say that this machine was removed: none of them counts on it.
+    #[must_use]
+    pub fn is_removed_by_all(&self) -> bool {
+        self.removals > 0 && self.removals == self.others
     }
 
     /// Whether too few are there for anything to be decided.
@@ -91,7 +106,7 @@ impl Quorum {
         // It has nothing to say any more, whoever else is there.
         if let Some(addr) = &self.removed_by {
             return format!(
-                "this machine was removed from the cluster, the manager at {addr} says: run `clusterctl leave` here, then join it again"
+                "this machine was removed from the cluster, the manager at {addr} says: run `clusterctl leave --force` here, then join it again"
             );
         }
         let down = if self.down.is_empty() {
@@ -142,18 +157,25 @@ mod tests {
             up: voters - down.len(),
             down: down.iter().map(|text| (*text).to_owned()).collect(),
             removed_by: None,
+            removals: 0,
+            others: voters - 1,
         }
     }
 
     #[test]
     fn one_that_was_removed_is_told_that_and_no_way_to_force_itself_back() {
-        let removed = Quorum {
+        let removed = |removals| Quorum {
             removed_by: Some("10.0.0.1:2377".into()),
+            removals,
             ..quorum(3, &["10.0.0.1:2377 has removed this machine", "c is down"])
         };
+        assert!(removed(2).is_removed_by_all());
+        let removed = removed(1);
+        // The other may count on this one.
+        assert!(!removed.is_removed_by_all() && !quorum(1, &[]).is_removed_by_all());
         let text = removed.explain(42, vec![]);
         assert!(text.contains("the manager at 10.0.0.1:2377 says"), "{text}");
-        assert!(text.contains("clusterctl leave`"), "{text}");
+        assert!(text.contains("clusterctl leave --force`"), "{text}");
         assert!(!text.contains("force-new-cluster"), "{text}");
     }
 

@@ -275,6 +275,8 @@ impl Handle {
     /// When it is the last one, those that remain could decide nothing, this manager doesn't lead, or no
     /// majority answers.
     pub async fn remove_manager(&self, node: NodeId) -> Result<(), ProposeError> {
+        // Whoever comes in meanwhile doesn't wait for those that are not heard of.
+        self.check_removal(node).await?;
         let _one_at_a_time = self.changing.lock().await;
         self.settle().await?;
         let id = node.raft_id();
@@ -283,7 +285,7 @@ impl Handle {
             return Ok(());
         };
         if known.voter {
-            self.check_removal(node).await?;
+            would_remain(&all, node)?;
             // It is not kept as a learner.
             self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
                 .await
@@ -376,7 +378,8 @@ impl Handle {
             }
             match timeout_at(end, metrics.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return checked,
+                Ok(Err(ended)) => return Err(closing(ended)),
+                Err(_) => return checked,
             }
         }
     }

@@ -25,7 +25,7 @@ mod transactions;
 #[cfg(test)]
 mod tests;
 
-use api::model::{Task, Timestamp};
+use api::model::{Service, Task, Timestamp};
 use api::state::{State, Transaction};
 use place::Placer;
 use survey::Survey;
@@ -71,6 +71,14 @@ fn pass(state: &State, now: Timestamp, ids: &mut dyn FnMut() -> u128, chunk: usi
         transactions: batch.finish(),
         next,
     }
+}
+
+/// Whether a slot of a service needs no task any more: its last one has ended well, and no other is to follow. `tasks`
+/// are all of the slot.
+#[must_use]
+pub fn has_completed(service: &Service, mut tasks: Vec<&Task>, now: Timestamp) -> bool {
+    tasks.sort_unstable_by_key(|task| survey::age(task));
+    orchestrate::has_completed(service, &tasks, now)
 }
 
 /// Why a task has no node, as of now: what its status says after the next pass. Absent when it has one, needs

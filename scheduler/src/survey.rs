@@ -187,7 +187,7 @@ impl<'a> Survey<'a> {
 
 /// Newest first. Of two made in one moment the newer is the one that nobody has asked to end, else the one that
 /// changed last.
-fn age(task: &Task) -> impl Ord + use<> {
+pub(crate) fn age(task: &Task) -> impl Ord + use<> {
     let removed = task.desired == TaskState::Remove;
     (
         removed,

@@ -40,6 +40,12 @@ impl Task {
     pub fn name(&self) -> String {
         format!("{}.{}", self.service_name, self.slot)
     }
+
+    /// Whether it runs and is to go on; as its node said last.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.status.state == TaskState::Running && self.desired <= TaskState::Running
+    }
 }
 
 /// An address of a task.

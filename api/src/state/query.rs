@@ -2,8 +2,8 @@
 
 use super::{Holder, State, Table};
 use crate::model::{
-    Blob, BlobId, BlobKey, BlobKind, Cluster, Network, NetworkId, Node, NodeId, Protocol, Service,
-    ServiceId, Stack, Task, TaskId, TaskTemplate,
+    Blob, BlobId, BlobKey, BlobKind, Cluster, Network, NetworkId, Node, NodeId, NodeState,
+    Protocol, Service, ServiceId, Stack, Task, TaskId, TaskTemplate,
 };
 use std::fmt::Display;
 use std::net::Ipv4Addr;
@@ -109,6 +109,13 @@ impl State {
             .into_iter()
             .flatten()
             .filter_map(|id| self.tasks.get(id))
+    }
+
+    /// Whether a task runs and is to go on, as far as is known: of one whose node is down nothing is.
+    #[must_use]
+    pub fn is_running(&self, task: &Task) -> bool {
+        let node = || task.node.and_then(|id| self.nodes.get(&id));
+        task.is_running() && node().is_some_and(|node| node.status.state != NodeState::Down)
     }
 
     /// The tasks on a node, ended ones too.

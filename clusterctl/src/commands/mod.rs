@@ -33,6 +33,7 @@ pub mod wait;
 
 use crate::cli::{Cli, Command};
 use crate::client;
+use crate::failure::Interrupted;
 use anyhow::Result;
 
 /// Several things done one after another: one that fails holds up none of the others, and all are told.
@@ -55,7 +56,11 @@ impl Each {
             1 => Err(self.0.remove(0)),
             _ => {
                 let texts: Vec<String> = self.0.iter().map(crate::failure::text).collect();
-                Err(anyhow::anyhow!(texts.join("\nclusterctl: ")))
+                let text = texts.join("\nclusterctl: ");
+                match self.0.iter().any(|error| error.is::<Interrupted>()) {
+                    true => Err(Interrupted(text).into()),
+                    false => Err(anyhow::anyhow!(text)),
+                }
             }
         }
     }

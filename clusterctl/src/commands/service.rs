@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use api::proto::{
     ListServicesRequest, ListTasksRequest, RemoveServiceRequest, ScaleServiceRequest,
 };
-use bytes::Bytes;
 use std::time::Duration;
 
 /// Services: list, inspect, tasks, logs, scale, remove
@@ -152,30 +151,28 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             Ok(())
         }
         Command::Rm { detach, services } => {
-            let (mut each, mut going) = (Each::default(), Vec::new());
+            let (mut each, mut removed, mut tasks) = (Each::default(), Vec::new(), Vec::new());
             // All are told to stop before one of them is waited for.
             for service in services {
                 let request = RemoveServiceRequest {
                     service: service.clone(),
                 };
                 match client.control().remove_service(request).await {
-                    Ok(reply) => going.push((service, reply.into_inner().tasks)),
+                    Ok(reply) => {
+                        tasks.extend(reply.into_inner().tasks);
+                        removed.push(service);
+                    }
                     Err(refused) => each.note(Err(refused.into())),
                 }
             }
-            for (service, tasks) in going {
-                each.note(removed(client, &service, tasks, detach).await);
-            }
+            let waited = match detach {
+                true => Ok(()),
+                false => wait::gone(client, tasks, &[]).await,
+            };
+            each.note(waited.and_then(|()| output::lines(&removed)));
             each.end()
         }
     }
-}
-
-async fn removed(client: &Client, service: &str, tasks: Vec<Bytes>, detach: bool) -> Result<()> {
-    if !detach {
-        wait::gone(client, tasks, None).await?;
-    }
-    output::line(service)
 }
 
 async fn fetch(client: &Client, filter: ListServicesRequest) -> Result<Vec<ServiceRow>> {

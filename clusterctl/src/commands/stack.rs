@@ -6,7 +6,6 @@ use crate::client::Client;
 use crate::output::{self, FormatArg};
 use anyhow::{Result, bail};
 use api::proto::{ListServicesRequest, ListStacksRequest, ListTasksRequest, RemoveStackRequest};
-use bytes::Bytes;
 use std::io::Write;
 
 /// Stacks: deploy, list, tasks, services, remove
@@ -95,7 +94,7 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
             service::ls(client, filter, format.format, false).await
         }
         Command::Rm { detach, stacks } => {
-            let (mut each, mut going) = (Each::default(), Vec::new());
+            let (mut each, mut removed, mut tasks) = (Each::default(), Vec::new(), Vec::new());
             // All are told to stop before one of them is waited for.
             for stack in stacks {
                 let request = RemoveStackRequest {
@@ -108,24 +107,20 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
                             // With stderr closed there is nobody to tell.
                             drop(writeln!(std::io::stderr().lock(), "removing {name}"));
                         }
-                        going.push((stack, reply.tasks));
+                        tasks.extend(reply.tasks);
+                        removed.push(stack);
                     }
                     Err(refused) => each.note(Err(refused.into())),
                 }
             }
-            for (stack, tasks) in going {
-                each.note(removed(client, &stack, tasks, detach).await);
-            }
+            let waited = match detach {
+                true => Ok(()),
+                false => wait::gone(client, tasks, &removed).await,
+            };
+            each.note(waited.and_then(|()| output::lines(&removed)));
             each.end()
         }
     }
-}
-
-async fn removed(client: &Client, stack: &str, tasks: Vec<Bytes>, detach: bool) -> Result<()> {
-    if !detach {
-        wait::gone(client, tasks, Some(stack)).await?;
-    }
-    output::line(stack)
 }
 
 async fn check_there(client: &Client, stack: &str) -> Result<()> {

@@ -7,7 +7,7 @@ pub mod trouble;
 use crate::client::Client;
 use crate::output::{self, Format, FormatArg, short};
 use crate::time::ago;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use api::proto::{ClusterStatus, DaemonInfo, GetInfoRequest, GetStatusRequest};
 use shown::{Manager, Shown};
 use tonic::Code;
@@ -47,24 +47,26 @@ pub async fn run(client: &Client, args: Args) -> Result<()> {
     let answered = client.control().get_status(GetStatusRequest {}).await;
     match answered {
         Ok(status) => show(info, status.into_inner(), args.format.format),
-        Err(status) if status.code() == Code::Unavailable && !client.is_stale() => {
-            let why = status.message().to_owned();
+        Err(status) => {
             // A worker knows nothing of the others by itself.
-            if info.role != "manager" {
-                if matches!(args.format.format, Format::Table) {
-                    this_node(&info, "")?;
+            let is_lost = status.code() == Code::Unavailable && info.role == "manager";
+            let known = match is_lost && !client.is_stale() {
+                true => {
+                    let mut control = client.stale().control();
+                    control.get_status(GetStatusRequest {}).await.ok()
                 }
-                return Err(anyhow!(why));
+                false => None,
+            };
+            match known {
+                Some(known) => {
+                    show(info, known.into_inner(), args.format.format)?;
+                    output::line("")?;
+                }
+                None if matches!(args.format.format, Format::Table) => this_node(&info, "")?,
+                None => {}
             }
-            let known = client.stale().control();
-            let known = { known }.get_status(GetStatusRequest {}).await;
-            if let Ok(known) = known {
-                show(info, known.into_inner(), args.format.format)?;
-                output::line("")?;
-            }
-            Err(anyhow!(why))
+            Err(status.into())
         }
-        Err(status) => Err(status.into()),
     }
 }
 

@@ -307,11 +307,11 @@ fn note_problems(
     has_failed
 }
 
-/// Waits until tasks are gone from the cluster, and with them a stack's record, if one is named.
+/// Waits until tasks are gone from the cluster, and with them the records of stacks that are named.
 ///
 /// # Errors
 /// At the bound: what is still there.
-pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>) -> Result<()> {
+pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stacks: &[String]) -> Result<()> {
     let end = Instant::now() + GONE_BOUND;
     let mut progress = Progress::start();
     loop {
@@ -328,9 +328,9 @@ pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>
                 .await?
             }
         };
-        let record = match stack {
-            None => false,
-            Some(name) => {
+        let record = match stacks {
+            [] => false,
+            _ => {
                 let reply = client
                     .control()
                     .list_stacks(ListStacksRequest {})
@@ -340,7 +340,7 @@ pub async fn gone(client: &Client, tasks: Vec<bytes::Bytes>, stack: Option<&str>
                     .stacks
                     .iter()
                     .filter_map(|row| row.stack.as_ref())
-                    .any(|s| s.name == name)
+                    .any(|s| stacks.contains(&s.name))
             }
         };
         if left.is_empty() && !record {

@@ -81,14 +81,14 @@ impl daemon_server::Daemon for Daemon {
         let left = left
             .await
             .map_err(|e| Status::internal(format!("clusterd failed: {e}")))?;
-        let (left, node, advice) = left.map_err(|error| refused(&error))?;
-        let advice = match left.told {
-            true => advice,
-            false => format!(
+        let (left, node, parting) = left.map_err(|error| refused(&error))?;
+        let mut advice = Vec::from_iter(parting.advice.map(str::to_owned));
+        if !left.told && !parting.was_removed {
+            advice.push(format!(
                 "No manager could be told. If there are others, run this there once one is back: clusterctl node rm --force {node}"
-            ),
-        };
-        let problems = left.problems;
+            ));
+        }
+        let (problems, advice) = (left.problems, advice.join("\n"));
         Ok(Response::new(LeaveReply { problems, advice }))
     }
 

@@ -31,9 +31,7 @@ const QUEUE: usize = 128;
 /// How long a node may take to begin.
 const OPEN_BOUND: Duration = Duration::from_secs(5);
 /// How long one that is down may take: nobody should wait for what is known.
-const DOWN_BOUND: Duration = Duration::from_millis(500);
-/// Said of such a node.
-const DOWN: &str = "the node is down";
+const DOWN_BOUND: Duration = Duration::from_secs(1);
 /// How long a quiet node holds up the rest, where all there is is asked for.
 const PATIENCE_ALL: Duration = Duration::from_secs(6);
 /// And where the log is followed.
@@ -313,9 +311,9 @@ async fn pump(
     };
     let bound = if place.down { DOWN_BOUND } else { OPEN_BOUND };
     let told = match timeout(bound, client.logs(request)).await {
-        Err(_) if place.down => Some(missing(DOWN.into())),
-        Ok(Err(status)) if place.down && status.code() == Code::Unavailable => {
-            Some(missing(DOWN.into()))
+        Err(_) if place.down => Some(missing("the node is down and does not answer".into())),
+        Ok(Err(status)) if place.down => {
+            Some(missing(format!("the node is down ({})", reason(&status))))
         }
         Err(_) => Some(missing(format!("no answer within {} s", bound.as_secs()))),
         Ok(Err(status)) => Some(missing(reason(&status))),

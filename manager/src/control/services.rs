@@ -2,7 +2,7 @@
 
 use super::{Change, Control, Refusal, lookup, validate};
 use api::convert;
-use api::model::{ServiceId, ServiceMode, TaskState};
+use api::model::{ServiceId, ServiceMode};
 use api::proto::{
     self, ListServicesReply, ListServicesRequest, RemoveServiceReply, RemoveServiceRequest,
     ScaleServiceRequest, ServiceRow,
@@ -38,9 +38,7 @@ pub async fn list(
 fn row(state: &State, service: &api::model::Service) -> ServiceRow {
     let running = state
         .tasks_of_service(service.id)
-        .filter(|task| {
-            task.status.state == TaskState::Running && task.desired <= TaskState::Running
-        })
+        .filter(|task| state.is_running(task))
         .count();
     let ServiceMode::Replicated { replicas } = service.spec.mode;
     let name = |on: &api::model::NetworkAttachment| {

@@ -2,9 +2,10 @@
 
 use super::{Change, Control, Refusal, reason, shortage};
 use crate::ca::{Tokens, new_secret};
+use crate::clock::now;
 use crate::raft_rpc;
 use api::convert;
-use api::model::{Node, NodeId, NodeState, ServiceMode, TaskState};
+use api::model::{Node, NodeId, NodeState, ServiceMode};
 use api::proto::raft_client::RaftClient;
 use api::proto::{
     ClusterSpec, ClusterStatus, GetJoinTokensRequest, GetStatusRequest, HealthReply, HealthRequest,
@@ -103,10 +104,8 @@ fn summary(state: &State, clocks: &BTreeMap<NodeId, i64>) -> ClusterStatus {
         let ServiceMode::Replicated { replicas } = service.spec.mode;
         replicas
     });
-    let running = state.tasks().values().filter(|task| {
-        task.status.state == TaskState::Running && task.desired <= TaskState::Running
-    });
-    let (short, short_count) = shortage::short(state, TROUBLES);
+    let running = shortage::running(state);
+    let (short, short_count) = shortage::short(state, &running, now(), TROUBLES);
     let ready = state
         .nodes()
         .values()
@@ -121,14 +120,14 @@ fn summary(state: &State, clocks: &BTreeMap<NodeId, i64>) -> ClusterStatus {
         nodes: count(state.nodes().len()),
         nodes_ready: count(ready.count()),
         services: count(state.services().len()),
-        tasks_running: count(running.count()),
+        tasks_running: running.values().fold(0, |sum, n| sum.saturating_add(*n)),
         tasks_wanted: wanted.fold(0, u32::saturating_add),
         spec: state.cluster().map(|c| ClusterSpec::from(&c.spec)),
         backups: Some(super::backups::show(state)),
         troubles: troubles(state, clocks),
         wrong_clocks: count(clocks.len()),
-        short,
-        short_count: count(short_count),
+        services_short: short,
+        services_short_count: count(short_count),
         ..ClusterStatus::default()
     }
 }

@@ -1,6 +1,6 @@
 //! What some events may have changed for nodes, sorted by whom it concerns: pure.
 
-use api::model::{NetworkId, NodeId, Service, ServiceId, Task, TaskId, TaskState};
+use api::model::{NetworkId, NodeId, Service, ServiceId, Task, TaskId};
 use api::state::{Event, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,9 +59,13 @@ impl Batch {
         // Most changes of a task (accepted, preparing, ...) are none of its endpoint's.
         let shape = |task: Option<&Arc<Task>>| {
             task.map(|task| {
-                let state = task.status.state;
-                let ready = state == TaskState::Running && task.desired <= TaskState::Running;
-                (state.is_ended(), ready, task.node, task.addresses.clone())
+                let is_ended = task.status.state.is_ended();
+                (
+                    is_ended,
+                    task.is_running(),
+                    task.node,
+                    task.addresses.clone(),
+                )
             })
         };
         if shape(old) != shape(new) {

@@ -78,7 +78,7 @@ pub fn marked(text: String) -> Status {
 /// What a node that was removed is told.
 pub(crate) fn removed_text(node: NodeId) -> String {
     format!(
-        "node {node} was removed from the cluster; run `clusterctl leave` on it, then join again"
+        "node {node} was removed from the cluster; run `clusterctl leave --force` on it, then join again"
     )
 }
 

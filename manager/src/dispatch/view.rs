@@ -1,7 +1,7 @@
 //! What a node needs to know, from the state: pure.
 
 use api::convert;
-use api::model::{Blob, BlobId, Network, NetworkId, NodeId, Service, Task, TaskState};
+use api::model::{Blob, BlobId, Network, NetworkId, NodeId, Service, Task};
 use api::proto::{AssignedBlob, AssignedTask, Endpoint, NetworkView, ServiceView};
 use api::state::{Holder, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +86,7 @@ pub fn endpoint(state: &State, network: NetworkId, task: &Task) -> Option<Endpoi
         service: convert::id_bytes(task.service.0),
         service_name: task.service_name.to_string(),
         slot: task.slot,
-        ready: task.status.state == TaskState::Running && task.desired <= TaskState::Running,
+        ready: task.is_running(),
     })
 }
 

@@ -11,6 +11,7 @@ use crate::survey::{Entry, Group, Survey, is_live};
 use api::model::{ClusterSpec, ServiceMode, Task, TaskId, TaskState, Timestamp};
 use api::state::Op;
 pub(crate) use rollout::{Placed, Rollout};
+pub(crate) use slot::has_completed;
 
 /// A task that needs a node.
 pub(crate) struct Wanted<'a> {

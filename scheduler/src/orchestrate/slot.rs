@@ -10,7 +10,7 @@
 use super::restarts::{self, End, Verdict};
 use super::{Plan, Wanted, shut_down};
 use crate::survey::{Entry, Host, Slot, is_live};
-use api::model::{TaskState, Timestamp};
+use api::model::{Service, Task, TaskState, Timestamp};
 use api::state::Op;
 use std::cmp::Reverse;
 
@@ -20,6 +20,24 @@ pub(super) fn ends<'a>(slot: &Slot<'_, 'a>, succeeded: bool, now: Timestamp) -> 
         .iter()
         .filter_map(|e| End::of(e.task, succeeded, now))
         .collect()
+}
+
+/// Whether the slot's last task has ended well, and gets no successor. `tasks`: all of the slot, the newest first.
+pub(crate) fn has_completed(service: &Service, tasks: &[&Task], now: Timestamp) -> bool {
+    let ended = tasks
+        .first()
+        .is_some_and(|last| End::of(last, false, now).is_some());
+    if !ended || tasks.iter().any(|task| is_live(task)) {
+        return false;
+    }
+    let ends: Vec<End<'_>> = tasks
+        .iter()
+        .filter_map(|task| End::of(task, false, now))
+        .collect();
+    matches!(
+        restarts::verdict(service, &ends, now),
+        Verdict::Never { failed: false }
+    )
 }
 
 /// Decides on a slot. Whether it has a task or gets one now.

@@ -52,7 +52,43 @@ fn the_policy_says_which_ends_are_followed_by_a_restart() {
             1 + usize::from(again),
             "{condition:?} {end:?}"
         );
+        assert_eq!(
+            has_completed(&world, service),
+            !again && end == Complete,
+            "{condition:?} {end:?}"
+        );
     }
+}
+
+/// Whether slot 1 needs no task any more.
+fn has_completed(world: &World, service: ServiceId) -> bool {
+    let tasks = world.state.tasks_of_service(service);
+    let of_slot = tasks.filter(|task| task.slot == 1).map(|task| &**task);
+    crate::has_completed(
+        &world.state.services()[&service],
+        of_slot.collect(),
+        world.now,
+    )
+}
+
+#[test]
+fn a_slot_has_completed_when_its_last_attempt_ended_well_in_this_version() {
+    let mut world = World::of(1);
+    let service = world.service(1, 1, |spec| spec.template.restart.max_attempts = Some(1));
+    assert!(!has_completed(&world, service), "it has not begun");
+    world.settle();
+    assert!(!has_completed(&world, service), "it runs");
+    fail(&mut world, service, TaskState::Failed);
+    let task = world.slot(service, 1).id;
+    world.report(task, TaskState::Complete);
+    assert!(has_completed(&world, service), "as soon as it is known");
+    world.settle();
+    assert!(has_completed(&world, service), "and when it is noted");
+    world.update(service, |spec| spec.template.force += 1);
+    assert!(
+        !has_completed(&world, service),
+        "the new version has not run"
+    );
 }
 
 #[test]

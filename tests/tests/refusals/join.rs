@@ -212,6 +212,11 @@ fn a_worker_takes_nobody_in_and_leaves_unheard_only_when_forced() {
     assert_belongs_to_none(&joiner);
 
     manager.stop().expect("stops");
+    let alone = ctl(&worker, &["status"]);
+    assert_says(&alone, 1, &[&address]);
+    let who = format!("{} (", worker.name());
+    let shown = alone.stdout.contains(&who) && alone.stdout.contains("worker at");
+    assert!(shown, "it does not say who it is: {alone:#?}");
     refused(
         &worker,
         &["leave"],

@@ -240,6 +240,11 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
         let placed = ["service", "ps", "-f", &on, "one_a", "two_a", "one_a"];
         assert_eq!(count(&node, &placed), 1, "the other waits for a node");
     }
+    let status = ctl(&node, &["status"]).stdout;
+    assert!(
+        status.contains("service two_a runs 0 of 1 task: no suitable node"),
+        "{status}"
+    );
     assert_says(
         &ctl(&node, &["exec", "-w", "/nosuch", "one_a.1", "ls"]),
         127,
@@ -261,6 +266,10 @@ fn a_task_that_can_not_run_says_why_and_leaves_nothing() {
         ),
         (1, 2)
     );
+    let removed = ctl(&node, &["service", "rm", "one_a", "nope", "two_a"]);
+    assert_says(&removed, 1, &["\"nope\""]);
+    assert_eq!(removed.stdout, "one_a\ntwo_a\n", "{removed:#?}");
+    assert_eq!(count(&node, &["service", "ls"]), 0);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn warnings(short: &[Short], count: u32) -> Vec<String> {
     let more = usize::try_from(count).map_or(0, |count| count.saturating_sub(told.len()));
     if more > 0 {
         told.push(format!(
-            "{more} more services run fewer tasks than they should; see `clusterctl service ls`"
+            "{more} more run fewer tasks than they should; see `clusterctl service ls`"
         ));
     }
     told
@@ -68,7 +68,7 @@ mod tests {
             [
                 "service db runs 0 of 1 task: exit code 1; see `clusterctl service ps db`",
                 "service web runs 0 of 3 tasks; see `clusterctl service ps web`",
-                "3 more services run fewer tasks than they should; see `clusterctl service ls`",
+                "3 more run fewer tasks than they should; see `clusterctl service ls`",
             ]
         );
         assert!(warnings(&[], 0).is_empty());

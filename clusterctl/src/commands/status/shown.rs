@@ -33,7 +33,9 @@ pub struct Shown {
     pub tasks_running: u32,
     pub tasks_wanted: u32,
     /// The first services that run fewer tasks than they should.
-    pub short: Vec<Short>,
+    pub services_short: Vec<Short>,
+    /// How many do.
+    pub services_short_count: u32,
     /// When and where, and when the next is due.
     pub last_backup: Option<String>,
     /// One manager's own view.
@@ -179,7 +181,11 @@ impl Shown {
         let leader = leader.map(|m| m.hostname.clone());
         let named = leader.as_deref().unwrap_or("the leader");
         let of_nodes = trouble::warnings(&troubles, counts, named, jiff::Timestamp::now());
-        let short: Vec<Short> = cluster.short.into_iter().map(Short::from).collect();
+        let services_short: Vec<Short> = cluster
+            .services_short
+            .into_iter()
+            .map(Short::from)
+            .collect();
         let backups = cluster.backups.clone().unwrap_or_default();
         Ok(Self {
             cluster: convert::cluster_id(&cluster.cluster_id)?.to_string(),
@@ -195,7 +201,10 @@ impl Shown {
             warnings: warnings(info.warnings, &managers, quorum)
                 .into_iter()
                 .chain(of_nodes)
-                .chain(shortage::warnings(&short, cluster.short_count))
+                .chain(shortage::warnings(
+                    &services_short,
+                    cluster.services_short_count,
+                ))
                 .chain(ls::failure(&backups))
                 .collect(),
             managers,
@@ -205,7 +214,8 @@ impl Shown {
             services: cluster.services,
             tasks_running: cluster.tasks_running,
             tasks_wanted: cluster.tasks_wanted,
-            short,
+            services_short,
+            services_short_count: cluster.services_short_count,
             stale: cluster.stale,
             answered_by,
         })

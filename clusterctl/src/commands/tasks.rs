@@ -165,7 +165,11 @@ fn line(older: bool, row: &TaskRow, full: bool, now: jiff::Timestamp) -> Line {
         let (published, target, protocol) = (p.published, p.target, p.protocol.as_str());
         format!("*:{published}->{target}/{protocol}")
     }));
-    let node = row.hostname.clone().unwrap_or_default();
+    let node = match (&row.hostname, task.node) {
+        (Some(name), _) => name.clone(),
+        (None, Some(id)) => format!("{} (removed)", short(id)),
+        (None, None) => String::new(),
+    };
     Line([
         id,
         name,

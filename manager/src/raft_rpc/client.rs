@@ -303,6 +303,10 @@ fn chunks(
 mod tests {
     use super::*;
     use api::proto::{Entry, LeaderId, LogId, entry::Payload};
+    use futures_util::StreamExt;
+    use hyper_util::rt::TokioIo;
+    use std::sync::{Arc, Mutex};
+    use tonic::transport::{Endpoint, Uri};
 
     fn entry(index: u64, bytes: usize) -> Entry {
         let leader = Some(LeaderId { term: 1, node: 1 });
@@ -310,6 +314,52 @@ mod tests {
             id: Some(LogId { leader, index }),
             payload: Some(Payload::Transaction(vec![0; bytes].into())),
         }
+    }
+
+    #[tokio::test]
+    async fn no_call_is_made_before_there_is_a_request() {
+        let order: Arc<Mutex<Vec<&str>>> = Arc::default();
+        let note = |what: &'static str| {
+            let order = order.clone();
+            move || order.lock().unwrap().push(what)
+        };
+        let (calls, asks) = (note("calls"), note("asks"));
+        let channel = Endpoint::from_static("http://node.cluster.internal")
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+                calls();
+                async {
+                    Err::<TokioIo<tokio::io::DuplexStream>, _>(std::io::Error::other("refused"))
+                }
+            }));
+        let peer = Peer {
+            node_id: api::model::NodeId(2),
+            addr: "10.0.0.2:2377".into(),
+        };
+        let mut peering = Peering {
+            client: client(channel.clone()),
+            pulse: client(channel),
+            peer,
+            reach: Reach::default(),
+        };
+        // As openraft's, which holds a request back where calls have failed.
+        let requests = stream::once(async move {
+            tokio::task::yield_now().await;
+            asks();
+            AppendEntriesRequest {
+                vote: VoteOf::<TypeConfig>::new(1, 1),
+                prev_log_id: None,
+                entries: vec![],
+                leader_commit: None,
+            }
+        });
+        let option = RPCOption::new(Duration::from_millis(50));
+        let opened = pipeline::open(&mut peering, requests.boxed(), option.clone()).await;
+        assert!(matches!(opened.map(drop), Err(RPCError::Unreachable(_))));
+        assert_eq!(*order.lock().unwrap(), ["asks", "calls"]);
+        let nothing = stream::empty().boxed();
+        let mut answers = pipeline::open(&mut peering, nothing, option).await.unwrap();
+        assert!(answers.next().await.is_none());
+        assert_eq!(order.lock().unwrap().len(), 2);
     }
 
     #[test]

@@ -261,15 +261,20 @@ fn strange(what: &str) -> Failed {
     RPCError::Network(NetworkError::from_string(what))
 }
 
-/// Begins a call.
+/// Begins a call, once there is something to send.
 pub(super) async fn open<'s, S>(
     peering: &'s mut Peering,
-    requests: S,
+    mut requests: S,
     option: RPCOption,
 ) -> Result<Answers<'s>, Failed>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
+    // Where calls have failed, openraft holds back the requests of the next: without waiting for one, a manager that
+    // refuses connections would be called again at once, for as long as it does.
+    let Some(first) = requests.next().await else {
+        return Ok(stream::empty().boxed());
+    };
     let bound = option.soft_ttl().max(APPEND_BOUND);
     let (outgoing, messages) = mpsc::channel(WINDOW);
     let call = peering.reach.call(&peering.peer);
@@ -286,7 +291,7 @@ where
         }
     };
     call.answered();
-    let session = Session {
+    let mut session = Session {
         requests,
         outgoing,
         replies,
@@ -297,6 +302,7 @@ where
         reach: peering.reach.clone(),
         peer: peering.peer.clone(),
     };
+    session.send(&first);
     let answers = stream::unfold(Some(session), |session| async {
         let mut session = session?;
         let told = session.next().await?;

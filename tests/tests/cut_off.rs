@@ -182,6 +182,79 @@ fn what_fails_while_no_manager_is_there_is_started_again_and_not_replaced_afterw
     }
 }
 
+const MAJORITY: &str = "
+services:
+  each:
+    image: busybox:1
+    command: sleep 100000
+    deploy:
+      replicas: 6
+      placement: {constraints: [node.hostname!=node2, node.hostname!=node3]}
+";
+
+fn without_a_majority(lab: &Lab) -> Result<()> {
+    let (leader, worker) = (lab.node(1), lab.node(4));
+    let archive = places::image("busybox")?.display().to_string();
+    for node in [&leader, &worker] {
+        node.run_ok(["clusterctl", "image", "load", "-i", &archive])?;
+    }
+    let deploy = r#"printf "%s" "$1" | clusterctl deploy -c - s"#;
+    leader.run_ok(["sh", "-c", deploy, "sh", MAJORITY])?;
+    let before = tasks(&leader, "s_each")?;
+    ensure!(before.len() == 6, "{before:?}");
+    lab.node(2).kill()?;
+    lab.node(3).kill()?;
+    // Its session ends, and again when the leader that can't answer has been given its time.
+    wait_for("the worker has looked for another twice", LIMIT, || {
+        let log = worker.log_tail(400);
+        Ok(log.matches("no session: ").count() >= 8)
+    })?;
+    lab.node(2).start()?;
+    wait_for("there is a majority", LIMIT, || {
+        let made = leader.run(["clusterctl", "network", "create", "n"])?;
+        Ok(made.success() || made.stderr.contains("there already"))
+    })?;
+    // The other one is down for good, and by then all would be.
+    wait_for("who is gone is given up", LIMIT, || {
+        let rows = leader.run_json(["clusterctl", "node", "ls", "--format", "json"])?;
+        let rows = rows.as_array().context("no list")?;
+        let state = |row: &Value| {
+            row["status"]["state"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let down = rows.iter().filter(|row| state(row) == "down");
+        let down: Vec<_> = down
+            .map(|row| row["description"]["hostname"].clone())
+            .collect();
+        ensure!(down.iter().all(|name| name == "node3"), "{down:?}");
+        Ok(down.len() == 1)
+    })?;
+    let mut after = tasks(&leader, "s_each")?;
+    let mut before = before;
+    after.sort();
+    before.sort();
+    ensure!(after == before, "before {before:?}, after {after:?}");
+    let rows = leader.run_json(["clusterctl", "service", "ps", "s_each", "--format", "json"])?;
+    ensure!(
+        rows.as_array().map(Vec::len) == Some(6),
+        "some were replaced: {rows}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_leader_that_finds_its_majority_again_gives_up_no_node_that_was_well_meanwhile() {
+    let lab = Lab::builder().nodes(4).managers(3).up().expect("a lab");
+    if let Err(error) = without_a_majority(&lab) {
+        for node in lab.nodes() {
+            eprintln!("{}:\n{}", node.name(), node.log_tail(40));
+        }
+        panic!("{error:?}");
+    }
+}
+
 /// It waits for a registry that says nothing.
 const FIRST: &str = "
 services:

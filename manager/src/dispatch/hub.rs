@@ -152,8 +152,12 @@ enum Proposed {
     },
     /// Whether it is known what became of it.
     Judged { is_certain: bool },
-    /// This manager led when these heartbeats had been heard: of the nodes' sessions, by their numbers.
-    Confirmed(Vec<(NodeId, u64, u64)>),
+    /// Whether this manager led then, when these heartbeats had been heard: of the nodes' sessions, by their numbers.
+    Confirmed {
+        led: bool,
+        at: Instant,
+        heard: Vec<(NodeId, u64, u64)>,
+    },
 }
 
 struct Hub {
@@ -207,7 +211,7 @@ impl Hub {
                             self.begin(opening);
                         }
                     }
-                    Proposed::Confirmed(heard) => self.acknowledge(heard),
+                    Proposed::Confirmed { led, at, heard } => self.confirmed(led, at, heard),
                 },
                 _ = ticks.tick() => {
                     self.tick();
@@ -334,7 +338,7 @@ impl Hub {
             self.liveness.heard(*node, session.heard.at());
         }
         self.liveness.tick(at);
-        self.confirm();
+        self.confirm(at);
         self.tell_standings(None);
         self.look_at_clocks();
         if self.judging {

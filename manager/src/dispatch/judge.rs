@@ -173,13 +173,15 @@ mod tests {
 
     impl World {
         fn at(&mut self, from_ms: u64, ms: u64) -> Judgement {
-            for tick in (from_ms..=ms).step_by(TICK.as_millis() as usize) {
-                self.liveness.tick(self.start + Duration::from_millis(tick));
-            }
             let bounds = Bounds {
                 suspect: Duration::from_secs(2),
                 dead: Duration::from_secs(3),
             };
+            for tick in (from_ms..=ms).step_by(TICK.as_millis() as usize) {
+                let now = self.start + Duration::from_millis(tick);
+                self.liveness.tick(now);
+                self.liveness.led(now, bounds.dead, now);
+            }
             let when = When {
                 at: self.start + Duration::from_millis(ms),
                 now: Timestamp(1_000),

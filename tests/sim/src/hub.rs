@@ -12,7 +12,7 @@ use crate::world::{World, instant};
 use agent::decisions::Desired;
 use api::model::{NodeDescription, NodeId, NodeState, NodeStatus};
 use api::proto::Assignments;
-use api::state::{Event, Op, Transaction};
+use api::state::{Event, Op, State, Transaction};
 use bytes::Bytes;
 use manager::decisions::{Bounds, Core, Liveness, TICK, When, judge};
 use raft_store::{Watched, Watcher};
@@ -74,6 +74,11 @@ impl Hub {
         let waiting = self.waiting.iter().map(|(_, session, _)| *session);
         open.chain(waiting).collect()
     }
+}
+
+fn dead_after(state: &State) -> Duration {
+    let ms = state.cluster().map_or(3_000, |c| c.spec.dead_after_ms);
+    Duration::from_millis(u64::from(ms))
 }
 
 impl World {
@@ -395,7 +400,6 @@ impl World {
             self.later(host, every, Timer::Hub { term });
             return;
         }
-        let dead_after = state.cluster().map_or(3_000, |c| c.spec.dead_after_ms);
         let open: BTreeMap<NodeId, bool> = hub
             .sessions
             .iter()
@@ -403,7 +407,7 @@ impl World {
             .collect();
         let bounds = Bounds {
             suspect: Duration::from_millis(2_200),
-            dead: Duration::from_millis(u64::from(dead_after)),
+            dead: dead_after(&state),
         };
         let when = When { at, now: clock };
         let judged = judge(&state, &open, &hub.liveness, bounds, when);
@@ -444,16 +448,29 @@ impl World {
             .map(|(node, open)| (*node, open.session, open.beats))
             .collect();
         if has(Bug::BeatsAcknowledgedUnasked) {
-            self.confirmed(host, heard, true);
-        } else if !heard.is_empty() {
+            self.confirmed(host, self.now, heard, true);
+        } else {
             hub.confirming = true;
-            self.read(host, Reading::Beats(heard));
+            let at = self.now;
+            self.read(host, Reading::Beats { at, heard });
         }
     }
 
-    pub(crate) fn confirmed(&mut self, host: usize, heard: Vec<(NodeId, u64, u64)>, good: bool) {
+    pub(crate) fn confirmed(
+        &mut self,
+        host: usize,
+        at: u64,
+        heard: Vec<(NodeId, u64, u64)>,
+        good: bool,
+    ) {
+        let now = self.now;
+        let manager = self.hosts[host].manager.as_ref();
+        let dead_after = manager.map_or(Duration::ZERO, |manager| dead_after(&manager.state));
         let Some(hub) = self.hub(host) else { return };
         hub.confirming = false;
+        if good {
+            hub.liveness.led(instant(at), dead_after, instant(now));
+        }
         let mut told = Vec::new();
         for (node, session, beats) in heard {
             let open = hub.sessions.get_mut(&node);

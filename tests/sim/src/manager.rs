@@ -30,7 +30,10 @@ pub enum Reading {
     /// A node's session, before it is told anything.
     Session { node: NodeId, session: u64 },
     /// Heartbeats that were heard: of whose session, and how many.
-    Beats(Vec<(NodeId, u64, u64)>),
+    Beats {
+        at: u64,
+        heard: Vec<(NodeId, u64, u64)>,
+    },
     /// A user's call.
     Call(Box<Call>),
 }
@@ -399,7 +402,7 @@ impl World {
             Reading::Lead if good => self.begin_to_lead(host),
             Reading::Lead => {}
             Reading::Session { node, session } => self.node_ready(host, node, session, good),
-            Reading::Beats(heard) => self.confirmed(host, heard, good),
+            Reading::Beats { at, heard } => self.confirmed(host, at, heard, good),
             Reading::Call(call) if good => self.change(host, call),
             Reading::Call(call) => self.call_again(call, 300),
         }

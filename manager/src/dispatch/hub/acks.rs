@@ -4,12 +4,13 @@ use super::{Hub, Proposed, spec};
 use api::model::{ClusterSpec, NodeId};
 use api::proto::Pace;
 use api::proto::manager_message::Message as ToAgent;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Hub {
     /// Heartbeats are acknowledged once it is sure that this manager led when they had been heard: another would
-    /// count the silence of their nodes from its own beginning, which came later. All of them by one question.
-    pub(super) fn confirm(&mut self) {
+    /// count the silence of their nodes from its own beginning, which came later. All of them by one question; it is
+    /// asked without any, too, since who is not sure to lead gives no node up.
+    pub(super) fn confirm(&mut self, at: Instant) {
         if self.confirming {
             return;
         }
@@ -19,24 +20,25 @@ impl Hub {
             .filter(|(_, session)| session.open && session.heard.beat() > session.acknowledged)
             .map(|(node, session)| (*node, session.number, session.heard.beat()))
             .collect();
-        if heard.is_empty() {
-            return;
-        }
         self.confirming = true;
         let handle = self.handle.clone();
         self.proposals.push(Box::pin(async move {
-            match handle.linearizable().await {
-                Ok(_) => Proposed::Confirmed(heard),
-                Err(error) => {
-                    tracing::debug!("heartbeats are not acknowledged: {error}");
-                    Proposed::Confirmed(Vec::new())
-                }
+            let led = handle.linearizable().await;
+            if let Err(error) = &led {
+                tracing::debug!("heartbeats are not acknowledged: {error}");
             }
+            let led = led.is_ok();
+            Proposed::Confirmed { led, at, heard }
         }));
     }
 
-    pub(super) fn acknowledge(&mut self, heard: Vec<(NodeId, u64, u64)>) {
+    pub(super) fn confirmed(&mut self, led: bool, at: Instant, heard: Vec<(NodeId, u64, u64)>) {
         self.confirming = false;
+        if !led {
+            return;
+        }
+        let dead_after = Duration::from_millis(u64::from(self.pace.dead_after_ms));
+        self.liveness.led(at, dead_after, Instant::now());
         for (node, number, beat) in heard {
             let session = self.sessions.get_mut(&node);
             if let Some(session) = session.filter(|session| session.number == number) {

@@ -79,6 +79,11 @@ async fn a_write_through_any_manager_is_read_through_every_other() {
             assert_eq!(names(reader).await.unwrap(), made);
         }
     }
+    // However many calls have been passed on by one connection before.
+    let through = bosses.iter().find(|boss| !boss.leads()).unwrap();
+    for _ in 0..250 {
+        assert_eq!(names(through).await.unwrap(), made);
+    }
     let (code, text) = refused(bosses[1].control().create_network(network("net0")).await);
     assert_eq!(code, Code::AlreadyExists);
     assert!(text.contains("network net0 is there already"), "{text}");

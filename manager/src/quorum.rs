@@ -128,7 +128,7 @@ impl Quorum {
             text.push_str(&format!(
                 "\n\nContainers run on meanwhile, and commands that only look show what this manager knows: `clusterctl --stale ...`. \
                  There are two ways out:\n\
-                 \x20 - bring a manager back: start its machine and its clusterd. Nothing is lost. Should they be up, and have \
+                 \x20 - bring a manager back: start its machine and its clusterd, and unlock it where it is locked. Nothing is lost. Should they be up, and have \
                  other addresses than these, `clusterctl node update self --manager ADDRESS` here says where one is.\n\
                  \x20 - only if they are gone for good: `clusterctl init --force-new-cluster` here makes this machine \
                  the only manager. It goes on with what it has (revision {revision}); changes that only the others had \

@@ -28,6 +28,12 @@ pub struct Args {
 }
 
 pub async fn run(client: &Client, args: Args, role: Role) -> Result<()> {
+    // All of them are there, or none changes.
+    let nodes = args.nodes.clone();
+    client
+        .control()
+        .list_nodes(ListNodesRequest { nodes })
+        .await?;
     let mut each = Each::default();
     for node in &args.nodes {
         each.note(one(client, node, role, args.detach).await);

@@ -1,12 +1,15 @@
 //! What opens a backup: from a file, the environment, or a person at a terminal. Never from the command line,
 //! which every user of the machine can read.
 
+use crate::failure::Interrupted;
 use anyhow::{Context, Result, bail};
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use std::io::{BufRead, IsTerminal, Write};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
+/// Most that can be typed, bytes: what a terminal takes of one line.
+const TYPED_MAX: usize = 4096;
 /// The environment's name for it.
 pub const VARIABLE: &str = "CLUSTERCTL_PASSPHRASE";
 
@@ -63,30 +66,67 @@ fn ask(is_new: bool) -> Result<Zeroizing<String>> {
     Ok(first)
 }
 
-/// Asks at the terminal; what is typed is not shown.
+/// Asks at the terminal; what is typed is not shown. Ctrl-C comes as a character meanwhile: as a signal it would end the
+/// program and leave a terminal that shows nothing of what is typed.
 ///
 /// # Errors
-/// When the terminal can't be read.
+/// When the terminal can't be read, nothing is typed, or Ctrl-C is.
 pub fn prompt(text: &str) -> Result<Zeroizing<String>> {
     let stdin = std::io::stdin();
     let shown = tcgetattr(&stdin).context("can't read the terminal's settings")?;
     let mut hidden = shown.clone();
-    hidden.local_flags.remove(LocalFlags::ECHO);
-    hidden.local_flags.insert(LocalFlags::ECHONL);
+    hidden
+        .local_flags
+        .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+    hidden.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+    hidden.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
     let mut stderr = std::io::stderr();
     write!(stderr, "{text}")?;
     stderr.flush()?;
     tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden).context("can't hide what is typed")?;
-    let mut line = Zeroizing::new(String::new());
-    let read = stdin.lock().read_line(&mut line);
+    let line = typed(stdin.lock().bytes());
     // Whatever was read, the terminal shows again what is typed.
     tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown).context("can't reset the terminal")?;
-    read?;
-    let typed = line.trim_end_matches(['\n', '\r']).to_owned();
-    if typed.is_empty() {
+    writeln!(stderr)?;
+    let line = line?;
+    if line.is_empty() {
         bail!("nothing was typed");
     }
-    Ok(Zeroizing::new(typed))
+    Ok(line)
+}
+
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const BACKSPACE: u8 = 8;
+const CTRL_U: u8 = 21;
+const DELETE: u8 = 127;
+
+/// A line as typed, with the keys that a terminal knows by itself otherwise.
+fn typed(keys: impl Iterator<Item = std::io::Result<u8>>) -> Result<Zeroizing<String>> {
+    // Never moved: what it held would stay behind.
+    let mut line = Zeroizing::new(String::with_capacity(TYPED_MAX));
+    let mut char = Vec::with_capacity(4);
+    for key in keys {
+        match key? {
+            CTRL_C => return Err(Interrupted("interrupted; nothing was done".into()).into()),
+            b'\n' | b'\r' | CTRL_D => return Ok(line),
+            BACKSPACE | DELETE => drop(line.pop()),
+            CTRL_U => line.zeroize(),
+            byte => {
+                char.push(byte);
+                match std::str::from_utf8(&char) {
+                    Ok(whole) if line.len() + whole.len() <= TYPED_MAX => {
+                        line.push_str(whole);
+                        char.clear();
+                    }
+                    Ok(_) => bail!("more than {TYPED_MAX} bytes were typed"),
+                    Err(error) if error.error_len().is_none() => {}
+                    Err(_) => bail!("what was typed is no UTF-8"),
+                }
+            }
+        }
+    }
+    Ok(line)
 }
 
 /// A recovery key: 160 random bits, to be kept on paper.
@@ -119,6 +159,22 @@ mod tests {
         assert_eq!(one.len(), 39, "{one:?}");
         assert_ne!(*one, *two);
         assert!(!one.contains(['l', 'o', '0', '1']), "{one:?}");
+    }
+
+    #[test]
+    fn what_is_typed_can_be_mended_and_given_up() {
+        let read = |keys: &[u8]| typed(keys.iter().copied().map(Ok));
+        let line = |keys: &[u8]| read(keys).unwrap().to_string();
+        assert_eq!(line(b"correct horse\nmore"), "correct horse");
+        assert_eq!(
+            line("wrongk\u{15}kä\u{7f}\u{8}orrect\r".as_bytes()),
+            "orrect"
+        );
+        assert_eq!(line("gr\u{fc}n\u{4}".as_bytes()), "gr\u{fc}n");
+        assert_eq!(line(b"\x7f\n"), "");
+        assert!(read(b"abc\x03").unwrap_err().is::<Interrupted>());
+        assert!(read(b"\xff\n").is_err());
+        assert!(read(&[b'x'; TYPED_MAX + 1]).is_err());
     }
 
     #[test]
